@@ -1,0 +1,137 @@
+"""What happened: sessions, incidents, gaps and dead letters, and the items that a flow passes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from schemas.frames import FrameBlock
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One stretch of driving, charging or parking of one pack."""
+
+    id: str
+    revision: int
+    model: str
+    pack_id: str
+    vehicle_id: str
+    kind: str  # drive | charge | park
+    start_ns: int
+    end_ns: int
+    frames: int
+    coverage: float  # 0..1 of the time between start and end that frames cover
+    soc_start: float
+    soc_end: float
+    soc_start_std: float
+    soc_end_std: float
+    charge_in_ah: float
+    charge_out_ah: float
+    energy_in_kwh: float
+    energy_out_kwh: float
+    current_mean_a: float
+    current_max_a: float  # largest magnitude, with its sign
+    cell_v_min: float
+    cell_v_max: float
+    temp_min_c: float
+    temp_mean_c: float
+    temp_max_c: float
+    rest_before_s: float  # time at |I| < rest current before the session began
+    odo_start_km: float
+    odo_end_km: float
+    soc_bms_start: float
+    soc_bms_end: float
+    provisional: bool = False  # closed because the pack fell silent; replaced by the final record
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One fault of one pack, from its opening to its clearing; each change is a revision."""
+
+    id: str
+    revision: int
+    model: str
+    pack_id: str
+    vehicle_id: str
+    kind: str  # see operators/kernels/diagnose: KINDS
+    subject: str  # "cell 82", "cells 85-96", "probe 3", "pack"; numbers count from 1
+    severity: int  # 1 note, 2 service, 3 stop soon, 4 thermal danger
+    status: str  # open | update | clear
+    opened_ns: int
+    updated_ns: int
+    cleared_ns: int  # 0 while open
+    text: str  # plain words: what, value, what is normal, since when, what to do
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    provisional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Frames that a pack counted and that never came, or a silence where nothing is counted."""
+
+    id: str
+    revision: int
+    model: str
+    pack_id: str
+    vehicle_id: str
+    kind: str  # sequence | time | expired
+    from_ns: int  # time of the last frame before the hole
+    to_ns: int  # time of the first frame after it
+    first_seq: int  # first missing number, -1 where nothing is counted
+    last_seq: int
+    missing: int  # frames that are missing, -1 where unknown
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Input that was refused, with its bytes, its reason and where it came from."""
+
+    id: str
+    source: str  # topic, file or bus
+    partition: int
+    offset: int
+    row: int
+    reason: str  # clock_future | clock_past | late | seq_conflict | undecodable | too_large | …
+    detail: str
+    pack_id: str  # "" where unreadable
+    t_ns: int  # as stamped; 0 where unreadable
+    expected_ns: int  # what the pack's own line would have had; 0 where it has none
+    content_type: str
+    payload: bytes  # original bytes, or the row's values encoded again
+    headers: str = ""  # JSON of the original headers, verbatim
+
+
+Event = Session | Incident | Gap | DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Wall time, as an item; only a source in flows/ makes these."""
+
+    now_ns: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Records of one table as columns (windows, states, findings): N rows in time order per pack.
+
+    `pack` (N,) int32 indexes `packs`; `data` holds the other columns, each N rows.
+    """
+
+    table: str
+    model: str
+    packs: tuple[str, ...]
+    vehicles: tuple[str, ...]
+    pack: NDArray[Any]
+    data: Mapping[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.pack)
+
+
+Item = FrameBlock | Rows | Event | Tick

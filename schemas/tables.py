@@ -1,0 +1,249 @@
+"""What the lake holds: each table's columns, with type, unit and meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: `type` is text, bool, i8 … i64, u32, f32, f64, f32[], time (UTC, ns) or bytes."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+def _columns(text: str) -> tuple[Column, ...]:
+    """Read one column a line: name, type, meaning."""
+    return tuple(Column(*line.split(maxsplit=2)) for line in text.strip().splitlines())
+
+
+_WHO = """
+    pack_id text the pack
+    vehicle_id text the vehicle that carries it
+    model text pack model, schemas/packs/<model>.toml
+"""
+_PROVENANCE = """
+    pack_file text hash of the pack file
+    code_version text version of the code
+    params text hash of the settings
+    models text hash of the trained models, empty where none
+"""
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "windows": _columns(
+        _WHO
+        + """
+    pack_hash i64 hash of pack_id; with start it names the window
+    start_ns time start of the window, on the event-time grid
+    end_ns time its end (exclusive)
+    revision i32 0, then 1 … for each correction
+    provisional bool closed because the pack fell silent
+    frames i32 accepted frames
+    complete_frames i32 frames with every cell valid
+    coverage f32 0..1, share of the window that frames cover
+    quality u32 all quality flags of its frames
+    mode i8 0 parked, 1 driving, 2 charging, at the end
+    current_min_a f32 smallest current, + into the battery
+    current_mean_a f32 time-weighted mean
+    current_max_a f32 largest current
+    pack_v_min f32 lowest pack voltage
+    pack_v_mean f32 time-weighted mean
+    pack_v_max f32 highest pack voltage
+    cell_v_min f32 lowest cell, complete frames only
+    cell_v_mean f32 mean of the cell medians
+    cell_v_max f32 highest cell, complete frames only
+    cell_min i16 the cell that was lowest, counts from 1
+    cell_max i16 the cell that was highest, counts from 1
+    spread_max_v f32 largest max-min over the cells of one complete frame
+    temp_min_c f32 coldest probe
+    temp_mean_c f32 mean over probes and time
+    temp_max_c f32 hottest probe
+    temp_max_probe i16 the hottest probe, counts from 1
+    charge_in_ah f32 charge into the pack
+    charge_out_ah f32 charge out of the pack
+    energy_in_kwh f32 energy into the pack
+    energy_out_kwh f32 energy out of the pack
+    soc_start f32 usable pack SOC, 0..1
+    soc_end f32 usable pack SOC, 0..1
+    soc_std f32 its standard deviation
+    soc_bms f32 SOC that the vehicle reports
+    soc_source i8 0 cells, 1 pack voltage
+    soc_low_cell i16 the cell that empties first
+    soc_high_cell i16 the cell that fills first
+    soe_kwh f32 energy left above the discharge limit
+    sop_discharge_w f32 discharge power for 10 s
+    sop_charge_w f32 charge power for 10 s
+    sop_discharge_limit i8 what binds it: 0 voltage, 1 current, 2 temperature, 3 SOC
+    sop_charge_limit i8 the same for charging
+    r0_ohm f32 mean resistance of a cell group
+    spread_soc f32 max-min of SOC over the cells
+    spread_r0 f32 max-min of R0 over the cells, relative to the median
+    spread_capacity f32 max-min of capacity over the cells, relative to the median
+    r0_high_cell i16 the cell with the highest resistance
+    capacity_low_cell i16 the cell with the smallest capacity
+    drift f32 Page-Hinkley statistic of the worst feature over its threshold
+    anomaly_score f32 online model of this pack, 0..1 quantile
+    anomaly_fleet f32 fleet model, 0..1
+    anomaly_state i8 0 learning, 1 normal, 2 odd
+    anomaly_feature i8 the feature that weighs most
+    speed_mean_kmh f32 mean speed
+    odo_km f64 odometer at the end
+    lat_deg f64 latitude at the end
+    lon_deg f64 longitude at the end
+    ambient_c f32 ambient temperature
+"""
+        + _PROVENANCE
+    ),
+    "states": _columns(
+        _WHO
+        + """
+    pack_hash i64 hash of pack_id
+    t_ns time time of the last frame that it knows
+    revision i32 0, then 1 … for each correction
+    soc f32 usable pack SOC, 0..1
+    soc_std f32 its standard deviation
+    soc_source i8 0 cells, 1 pack voltage
+    ocv_borrowed bool the OCV curve was measured on another pack
+    soe_kwh f32 energy left above the discharge limit
+    capacity_ah f32 usable pack capacity
+    charge_total_ah f64 charge into the pack since first seen
+    discharge_total_ah f64 charge out of the pack since first seen
+    soc_cell f32[] SOC of each cell group
+    r0_cell_ohm f32[] R0 of each cell group
+    capacity_cell_ah f32[] capacity of each cell group
+    temp_c f32[] each probe
+"""
+        + _PROVENANCE
+    ),
+    "sessions": _columns(
+        """
+    id text uuid5(pack, session, kind, start)
+    revision i32 0, then 1 … for each correction
+"""
+        + _WHO
+        + """
+    kind text drive, charge or park
+    start_ns time first frame
+    end_ns time last frame
+    frames i32 accepted frames
+    coverage f32 0..1, share of the time that frames cover
+    soc_start f32 0..1
+    soc_end f32 0..1
+    soc_start_std f32 standard deviation
+    soc_end_std f32 standard deviation
+    charge_in_ah f64 charge into the pack
+    charge_out_ah f64 charge out of the pack
+    energy_in_kwh f64 energy into the pack
+    energy_out_kwh f64 energy out of the pack
+    current_mean_a f32 time-weighted mean, + into the battery
+    current_max_a f32 largest magnitude, with its sign
+    cell_v_min f32 lowest cell of complete frames
+    cell_v_max f32 highest cell of complete frames
+    temp_min_c f32 coldest probe
+    temp_mean_c f32 mean
+    temp_max_c f32 hottest probe
+    rest_before_s f32 rest before the session began
+    odo_start_km f64 odometer
+    odo_end_km f64 odometer
+    soc_bms_start f32 SOC that the vehicle reports
+    soc_bms_end f32 SOC that the vehicle reports
+    provisional bool closed because the pack fell silent
+"""
+        + _PROVENANCE
+    ),
+    "incidents": _columns(
+        """
+    id text uuid5(pack, kind, subject, opening time)
+    revision i32 0 when opened, then 1 …
+"""
+        + _WHO
+        + """
+    kind text what is wrong
+    subject text cell, probe or pack; numbers count from 1
+    severity i8 1 note, 2 service, 3 stop soon, 4 thermal danger
+    status text open, update or clear
+    opened_ns time when it opened
+    updated_ns time when this revision was made
+    cleared_ns time when it cleared, 1970 while open
+    text text plain words
+    evidence text JSON object of numbers
+    provisional bool raised from a silence
+"""
+        + _PROVENANCE
+    ),
+    "gaps": _columns(
+        """
+    id text uuid5(pack, gap, kind, time)
+    revision i32 0, then 1 … when it is filled
+"""
+        + _WHO
+        + """
+    kind text sequence, time or expired
+    from_ns time last frame before
+    to_ns time first frame after
+    first_seq i64 first missing number, -1 where nothing is counted
+    last_seq i64 last missing number
+    missing i64 frames missing, -1 where unknown
+"""
+        + _PROVENANCE
+    ),
+    "dead_letters": _columns(
+        """
+    id text uuid5(source, partition, offset, row)
+    source text topic, file or bus
+    partition i32 partition of the source
+    offset i64 position in it
+    row i32 row of the message
+    reason text why it was refused
+    detail text in words
+    pack_id text empty where unreadable
+    t_ns time as stamped
+    expected_ns time what the pack's own line would have had
+    content_type text how the payload is encoded
+    payload bytes original bytes, or the row's values encoded again
+    headers text JSON of the original headers
+"""
+    ),
+    "frames": _columns(
+        _WHO
+        + """
+    t_ns time event time
+    seq i64 the vehicle's frame counter, -1 where none
+    lane i8 0 live, 1 backfill
+    recv_ns time when the broker got it
+    quality u32 quality flags
+    current_a f32 + into the battery
+    pack_v f32 pack voltage
+    cell_v f32[] each cell group, NaN = not available
+    temp_c f32[] each probe
+    soc f32 estimate after this frame
+    soc_std f32 its standard deviation
+    src_part i32 partition of the source
+    src_offset i64 position in it
+    src_row i32 row of the message
+"""
+    ),
+}
+
+# The columns that tell one record from another, revision aside.
+KEYS: dict[str, tuple[str, ...]] = {
+    "windows": ("pack_hash", "start_ns"),
+    "states": ("pack_hash", "t_ns"),
+    "sessions": ("id",),
+    "incidents": ("id",),
+    "gaps": ("id",),
+    "dead_letters": ("id",),
+    "frames": ("pack_id", "t_ns", "seq"),
+}
+
+# The column by whose UTC day a table is partitioned.
+DAY: dict[str, str] = {
+    "windows": "start_ns",
+    "states": "t_ns",
+    "sessions": "start_ns",
+    "incidents": "opened_ns",
+    "gaps": "from_ns",
+    "frames": "t_ns",
+}
