@@ -1,0 +1,62 @@
+"""How state is kept: a dataclass of arrays with one slot per pack, which grows, is copied and is packed."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class State(Protocol):
+    """A dataclass whose fields are arrays with one slot per pack on the first axis."""
+
+    @classmethod
+    def empty(cls, slots: int, cells: int, probes: int) -> Self:
+        """State of packs never seen."""
+        ...
+
+
+S = TypeVar("S", bound=State)
+
+
+def arrays(state: State) -> dict[str, NDArray[Any]]:
+    """Give the arrays of `state` by field name."""
+    return {f.name: getattr(state, f.name) for f in fields(state)}  # type: ignore[arg-type]
+
+
+def capacity(state: State) -> int:
+    """Count the slots that `state` has room for."""
+    return len(next(iter(arrays(state).values())))
+
+
+def moved(state: S, slots: NDArray[np.integer[Any]] | slice, room: int, cells: int, probes: int) -> S:
+    """Give a state with room for `room` packs whose first slots are those of `state` at `slots`."""
+    new = type(state).empty(room, cells, probes)
+    for name, array in arrays(state).items():
+        kept = array[slots]
+        getattr(new, name)[: len(kept)] = kept
+    return new
+
+
+def dump(state: State, used: int) -> dict[str, NDArray[Any]]:
+    """Copy the first `used` slots, so that later steps never write into what a snapshot holds."""
+    return {name: array[:used].copy() for name, array in arrays(state).items()}
+
+
+def restore(kind: type[S], data: dict[str, NDArray[Any]], room: int, cells: int, probes: int) -> S:
+    """Rebuild a state from `dump`; raises ValueError where its fields are not this version's."""
+    state = kind.empty(room, cells, probes)
+    own = arrays(state)
+    if own.keys() != data.keys():
+        msg = f"snapshot of {kind.__name__} has {sorted(data)}; this version has {sorted(own)}"
+        raise ValueError(msg)
+    for name, array in own.items():
+        array[: len(data[name])] = data[name]
+    return state
+
+
+def nbytes_per_pack(state: State) -> float:
+    """Measure the bytes of one slot."""
+    return sum(a.nbytes for a in arrays(state).values()) / max(capacity(state), 1)

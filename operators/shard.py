@@ -1,0 +1,284 @@
+"""How a step keeps the packs of one shard: slots, growth, eviction and snapshots; and how blocks get to shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import bytewax.operators as op
+import numpy as np
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+from numpy.typing import NDArray
+
+from operators.kernels import slots as kernel
+from schemas.events import Item, Rows, Tick
+from schemas.frames import FrameBlock
+from schemas.ids import hash64
+from schemas.pack import PackModel
+
+VERSION = 1  # of the snapshot format
+EVICT_AFTER_NS = 30 * 86_400 * 10**9
+EVICT = "evict"  # a Rows table: the slots that clean kept at start-up, in their new order
+
+Packs = Callable[[str], PackModel]
+
+
+@dataclass(slots=True)
+class Slots:
+    """Which pack owns which slot of a shard; the same in every step of a flow."""
+
+    packs: list[str] = field(default_factory=list)
+    vehicles: list[str] = field(default_factory=list)
+    pack_hash: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        """Count the slots in use."""
+        return len(self.packs)
+
+    def add(self, packs: Iterable[str], vehicles: Iterable[str]) -> None:
+        """Give each pack the next slot."""
+        self.packs.extend(packs)
+        self.vehicles.extend(vehicles)
+        new = [hash64(p) for p in self.packs[len(self.pack_hash) :]]
+        self.pack_hash = np.concatenate([self.pack_hash, np.array(new, np.int64)])
+
+    def keep(self, kept: NDArray[np.int64]) -> None:
+        """Drop every slot but `kept`, which become 0, 1, …"""
+        self.packs = [self.packs[s] for s in kept.tolist()]
+        self.vehicles = [self.vehicles[s] for s in kept.tolist()]
+        self.pack_hash = self.pack_hash[kept]
+
+
+class Step:
+    """One step's work on one shard.  `state` holds its arrays; ShardLogic grows, dumps and restores them.
+
+    Override what the step handles: each method returns what to emit, in order.  Final outputs must
+    depend on each pack's own rows only, never on how they were cut into blocks.
+    """
+
+    state: Any
+
+    def block(self, block: FrameBlock) -> list[Item]:
+        """Handle frames; `block.derived` has slot and pack_hash."""
+        return [block]
+
+    def rows(self, rows: Rows) -> list[Item]:
+        """Handle records in columns; where they have a slot column it is checked."""
+        return [rows]
+
+    def tick(self, now_ns: int) -> list[Item]:  # noqa: ARG002 - for those that need it
+        """Handle wall time."""
+        return []
+
+    def eof(self) -> list[Item]:
+        """Handle the end of input; must empty what it emits, since it fires again after a resumed end."""
+        return []
+
+    def last_t_ns(self) -> NDArray[np.int64] | None:
+        """Give each slot's newest time, in the step that decides on eviction (clean); else None."""
+        return None
+
+    def keep(self, kept: NDArray[np.int64]) -> None:
+        """Follow an eviction in state beside the arrays."""
+
+    def dump(self) -> dict[str, Any]:
+        """Give plain values of state beside the arrays, never written into afterwards."""
+        return {}
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take back what `dump` gave."""
+
+
+Build = Callable[[PackModel, Slots], Step]
+
+
+class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
+    """Run a Step on one shard of one pack model."""
+
+    def __init__(self, build: Build, packs: Packs, resume: dict[str, Any] | None, *, assigns: bool) -> None:
+        """Start empty, or from a snapshot; `assigns`: this step gives new packs their slots."""
+        self._build, self._packs, self._assigns = build, packs, assigns
+        self._slots = Slots()
+        self._slot_of: dict[str, int] = {}
+        self._model: PackModel | None = None
+        self._step: Step | None = None
+        self._evict: Rows | None = None
+        if resume is not None:
+            self._restore(resume)
+
+    def on_batch(self, values: list[Item]) -> tuple[Iterable[Item], bool]:
+        """Pass items through the step; what it does not handle passes unchanged."""
+        out: list[Item] = []
+        if self._evict is not None:
+            out.append(self._evict)
+            self._evict = None
+        for item in values:
+            if isinstance(item, FrameBlock):
+                block = self._admit(item)
+                step = self._ready(block.model)
+                out += step.block(block)
+            elif isinstance(item, Rows):
+                out += self._on_rows(item)
+            elif isinstance(item, Tick):
+                if self._step is not None:
+                    out += self._step.tick(item.now_ns)
+                out.append(item)
+            else:
+                out.append(item)
+        return out, StatefulBatchLogic.RETAIN
+
+    def on_eof(self) -> tuple[Iterable[Item], bool]:
+        """Emit what only the end of input completes."""
+        return (self._step.eof() if self._step is not None else []), StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> dict[str, Any]:
+        """Copy the state as a version, plain values and arrays."""
+        if self._step is None or self._model is None:
+            return {"version": VERSION, "model": ""}
+        return {
+            "version": VERSION,
+            "model": self._model.name,
+            "packs": tuple(self._slots.packs),
+            "vehicles": tuple(self._slots.vehicles),
+            "arrays": kernel.dump(self._step.state, len(self._slots)),
+            "more": self._step.dump(),
+        }
+
+    def _restore(self, resume: dict[str, Any]) -> None:
+        if resume["version"] != VERSION:
+            msg = f"snapshot version must be {VERSION}; got {resume['version']}"
+            raise ValueError(msg)
+        if not resume["model"]:
+            return
+        self._slots.add(resume["packs"], resume["vehicles"])
+        self._slot_of = {p: s for s, p in enumerate(self._slots.packs)}
+        step = self._ready(resume["model"])
+        model = self._model
+        assert model is not None
+        step.state = kernel.restore(type(step.state), resume["arrays"], len(self._slots), model.series, model.probes)
+        step.load(resume["more"])
+        last = step.last_t_ns() if self._assigns else None
+        if last is not None and len(last):
+            kept = np.flatnonzero(last >= last.max() - EVICT_AFTER_NS)
+            if kept.size < len(last):
+                self._keep(kept)
+                self._evict = Rows(EVICT, model.name, (), (), kept.astype(np.int32), {})
+
+    def _ready(self, model: str) -> Step:
+        if self._step is None:
+            self._model = self._packs(model)
+            self._step = self._build(self._model, self._slots)
+        assert self._model is not None
+        room = kernel.capacity(self._step.state)
+        if room < len(self._slots):
+            room = max(len(self._slots), 2 * room)
+            self._step.state = kernel.moved(
+                self._step.state, slice(None), room, self._model.series, self._model.probes
+            )
+        return self._step
+
+    def _admit(self, block: FrameBlock) -> FrameBlock:
+        if not self._assigns:
+            self._check(block.derived["slot"], block.derived["pack_hash"], block.pack, block.packs, block.vehicles)
+            return block
+        known = self._slot_of
+        new = [i for i, p in enumerate(block.packs) if p not in known]
+        if new:
+            for i in new:
+                known[block.packs[i]] = len(known)
+            self._slots.add([block.packs[i] for i in new], [block.vehicles[i] for i in new])
+        of_pack = np.fromiter((known[p] for p in block.packs), np.int32, len(block.packs))
+        self._note_vehicles(of_pack.tolist(), block.packs, block.vehicles)
+        slot = of_pack[block.pack]
+        return block.with_derived(slot=slot, pack_hash=self._slots.pack_hash[slot])
+
+    def _on_rows(self, rows: Rows) -> list[Item]:
+        if rows.table == EVICT:
+            self._keep(rows.pack.astype(np.int64))
+            return [rows]
+        if "slot" in rows.data and len(rows):
+            self._check(rows.data["slot"], rows.data["pack_hash"], rows.pack, rows.packs, rows.vehicles)
+            return self._ready(rows.model).rows(rows)
+        return [rows]
+
+    def _check(
+        self,
+        slot: NDArray[np.int32],
+        pack_hash: NDArray[np.int64],
+        pack: NDArray[np.int32],
+        packs: tuple[str, ...],
+        vehicles: tuple[str, ...],
+    ) -> None:
+        """Follow the slots that clean assigned; a pack in another's slot is a broken invariant."""
+        if not slot.size:
+            return
+        top = int(slot.max()) + 1
+        if top > len(self._slots):
+            first = np.full(top - len(self._slots), -1, np.int64)
+            fresh = np.flatnonzero(slot >= len(self._slots))
+            first[slot[fresh[::-1]] - len(self._slots)] = pack[fresh[::-1]]
+            # A slot whose frames all wait in clean has no name here yet: its place is kept empty.
+            self._slots.add(
+                [packs[i] if i >= 0 else "" for i in first.tolist()],
+                [vehicles[i] if i >= 0 else "" for i in first.tolist()],
+            )
+        unnamed = self._slots.pack_hash[slot] != pack_hash
+        if unnamed.any():
+            for row in np.flatnonzero(unnamed).tolist():
+                s = int(slot[row])
+                assert self._slots.packs[s] in {"", packs[pack[row]]}, (
+                    f"slot {s} belongs to pack {self._slots.packs[s]}, not to {packs[pack[row]]}"
+                )
+                self._slots.packs[s], self._slots.vehicles[s] = packs[pack[row]], vehicles[pack[row]]
+                self._slots.pack_hash[s] = pack_hash[row]
+        if vehicles != packs:
+            of_pack = np.full(len(packs), -1, np.int64)
+            of_pack[pack] = slot
+            self._note_vehicles(of_pack.tolist(), packs, vehicles)
+
+    def _note_vehicles(self, of_pack: list[int], packs: tuple[str, ...], vehicles: tuple[str, ...]) -> None:
+        if vehicles == packs:
+            return
+        for s, vehicle in zip(of_pack, vehicles, strict=True):
+            if s >= 0:
+                self._slots.vehicles[s] = vehicle  # the newest owner of a pack that moved
+
+    def _keep(self, kept: NDArray[np.int64]) -> None:
+        kept = kept[kept < len(self._slots)]
+        self._slots.keep(kept)
+        self._slot_of = {p: s for s, p in enumerate(self._slots.packs)}
+        if self._step is not None and self._model is not None:
+            self._step.state = kernel.moved(
+                self._step.state, kept, len(kept), self._model.series, self._model.probes
+            )
+            self._step.keep(kept)
+
+
+def shard_step(
+    step_id: str, up: KeyedStream[Item], build: Build, packs: Packs, *, assigns: bool = False
+) -> KeyedStream[Item]:
+    """Add a step over shards to a flow: `build(pack model, slots)` makes its Step per shard."""
+
+    def logic(resume: dict[str, Any] | None) -> ShardLogic:
+        return ShardLogic(build, packs, resume, assigns=assigns)
+
+    return op.stateful_batch(step_id, up, logic)
+
+
+def to_shards(shards: int, packs: Packs) -> Callable[[Item], list[tuple[str, Item]]]:
+    """Cut blocks by pack into keyed shards; frames that do not fit their pack model become dead letters."""
+
+    def cut(item: Item) -> list[tuple[str, Item]]:
+        if not isinstance(item, FrameBlock):
+            return [("-", item)]
+        model = packs(item.model)
+        assert (item.cells, item.probes) == (model.series, model.probes), (
+            f"{item.model} has {model.series} cells and {model.probes} probes; "
+            f"the frames have {item.cells} and {item.probes}"
+        )
+        return list(item.by_shard(shards))
+
+    return cut
+
+
