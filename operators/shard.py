@@ -109,10 +109,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
 
     def on_batch(self, values: list[Item]) -> tuple[Iterable[Item], bool]:
         """Pass items through the step; what it does not handle passes unchanged."""
-        out: list[Item] = []
-        if self._evict is not None:
-            out.append(self._evict)
-            self._evict = None
+        out = self._evicted()
         for item in values:
             if isinstance(item, FrameBlock):
                 block = self._admit(item)
@@ -130,7 +127,12 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
 
     def on_eof(self) -> tuple[Iterable[Item], bool]:
         """Emit what only the end of input completes."""
-        return (self._step.eof() if self._step is not None else []), StatefulBatchLogic.RETAIN
+        return [*self._evicted(), *(self._step.eof() if self._step is not None else [])], StatefulBatchLogic.RETAIN
+
+    def _evicted(self) -> list[Item]:
+        """Tell later steps once, before anything else, which slots this one kept at start-up."""
+        told, self._evict = self._evict, None
+        return [] if told is None else [told]
 
     def snapshot(self) -> dict[str, Any]:
         """Copy the state as a version, plain values and arrays."""
