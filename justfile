@@ -1,0 +1,68 @@
+# Every action of the project. `just` alone lists the recipes.
+# On a fresh machine the README's first command makes .venv, where `just` itself lives.
+
+set positional-arguments
+
+python := env("IBMS_PYTHON", "python3")
+venv := env("IBMS_VENV", ".venv")
+bin := venv / "bin"
+
+# where the recorded traces are; tests and recipes read it
+export IBMS_DATA := env("IBMS_DATA", "../shared/data")
+
+[private]
+default:
+    @'{{ just_executable() }}' --list --unsorted
+
+# Make the environment: all dependencies by version and hash, the project editable
+setup:
+    @[ -x '{{ bin }}/python' ] || '{{ python }}' -m venv '{{ venv }}'
+    '{{ bin }}/python' -m pip install --quiet --require-hashes -r constraints.txt
+    '{{ bin }}/python' -m pip install --quiet --no-deps --no-build-isolation -e .
+    @touch '{{ venv }}/.ready'
+
+# set up only where pins or project data changed since the last time
+[private]
+ready:
+    @[ '{{ venv }}/.ready' -nt constraints.txt ] && [ '{{ venv }}/.ready' -nt pyproject.toml ] || \
+        IBMS_VENV='{{ venv }}' '{{ just_executable() }}' setup
+
+# Simulate a fleet with faults, run the fleet flow into a lake, and report
+demo *args: ready
+    '{{ bin }}/ibms' demo "$@"
+
+# Run all tests in two processes; arguments go to pytest: `just test tests/schemas -k frames`
+test *args: ready
+    '{{ bin }}/pytest' -n 2 "$@"
+
+# Check style, format, types and import rules; change nothing
+lint: ready
+    '{{ bin }}/ruff' check
+    '{{ bin }}/ruff' format --check
+    '{{ bin }}/mypy'
+    '{{ bin }}/lint-imports' --no-logo
+
+# Apply the formatter and the fixes that are safe
+fmt: ready
+    '{{ bin }}/ruff' check --fix --exit-zero --quiet
+    '{{ bin }}/ruff' format
+
+# Everything that must pass before a change lands: lint, then test
+ci: lint test
+
+# Measure speed and estimation quality: `just bench --json`
+bench *args: ready
+    '{{ bin }}/ibms' bench "$@"
+
+# The heavy form of the kill test: 60 × kill -9, nothing lost and nothing repeated
+kill-test *args: ready
+    '{{ bin }}/pytest' tests/e2e/test_kill.py --kills 60 "$@"
+
+# Derive again, from the recordings, the numbers in schemas/packs that come from data
+fit-packs *args: ready
+    '{{ bin }}/python' -m replay.fit_packs --data "$IBMS_DATA" "$@"
+
+# Resolve constraints.txt again after a change in pyproject.toml; `just lock --upgrade` takes newer versions
+lock *args: ready
+    '{{ bin }}/uv' pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+        --no-header --no-annotate --output-file constraints.txt pyproject.toml "$@"

@@ -1,0 +1,37 @@
+"""What every test may use: the recordings, and how hard the kill test hits."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+PROJECT = Path(__file__).parents[1]
+
+# No deadline: numba compiles at the first call. Under CI the examples are the same in every run.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=15, help="how often the kill test sends SIGKILL (default: 15)")
+
+
+@pytest.fixture(scope="session")
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often to kill."""
+    return int(request.config.getoption("--kills"))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The directory of recorded traces: IBMS_DATA, or ../shared/data beside the project."""
+    # joined to the project, so that a relative path does not depend on the working directory
+    data = (PROJECT / os.environ.get("IBMS_DATA", "../shared/data")).resolve()
+    if not data.is_dir():
+        reason = f"no recorded traces: {data} is not a directory; IBMS_DATA names another"
+        if os.environ.get("IBMS_REQUIRE_DATA") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return data
