@@ -16,7 +16,7 @@ class Column:
 
 def _columns(text: str) -> tuple[Column, ...]:
     """Read one column a line: name, type, meaning."""
-    return tuple(Column(*line.split(maxsplit=2)) for line in text.strip().splitlines())
+    return tuple(Column(*line.split(maxsplit=2)) for line in text.splitlines() if line.strip())
 
 
 _WHO = """

@@ -1,0 +1,176 @@
+"""Records as Arrow: what a flow emits, in the columns of the lake's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.events import DeadLetter, Event, Gap, Incident, Item, Rows, Session, Tick
+from schemas.frames import FrameBlock
+from schemas.ids import hash64
+from schemas.tables import TABLES
+
+LakeItem = tuple[str, pa.RecordBatch] | Tick
+
+_TYPES: dict[str, pa.DataType] = {
+    "text": pa.string(),
+    "bool": pa.bool_(),
+    "i8": pa.int8(),
+    "i16": pa.int16(),
+    "i32": pa.int32(),
+    "i64": pa.int64(),
+    "u32": pa.uint32(),
+    "f32": pa.float32(),
+    "f64": pa.float64(),
+    "f32[]": pa.list_(pa.float32()),
+    "time": pa.timestamp("ns"),
+    "bytes": pa.binary(),
+}
+_NAMES = pa.dictionary(pa.int32(), pa.string())  # text that repeats: who, provenance
+_REPEATED = frozenset({"pack_id", "vehicle_id", "model", "pack_file", "code_version", "params", "models"})
+_EVENT_TABLES: dict[type, str] = {Session: "sessions", Incident: "incidents", Gap: "gaps", DeadLetter: "dead_letters"}
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What made a record: `pack_files` maps pack model to its file's hash; the rest as in TABLES."""
+
+    pack_files: Mapping[str, str]
+    code_version: str
+    params: str
+    models: str = ""
+
+
+def _schema(table: str) -> pa.Schema:
+    """Name and type each column of a table; text that repeats is dictionary-encoded."""
+    return pa.schema([(c.name, _NAMES if c.name in _REPEATED else _TYPES[c.type]) for c in TABLES[table]])
+
+
+SCHEMAS: dict[str, pa.Schema] = {table: _schema(table) for table in TABLES}
+
+
+def to_arrow(items: Iterable[Item], provenance: Provenance) -> list[LakeItem]:
+    """Give items as (table, record batch), ticks as they are; events of one table share a batch.
+
+    NaN ("not available") becomes null, so that SQL's aggregates leave it out.  Columns that a step did
+    not fill are null.  A table that the lake does not have is an error of the flow's wiring: assert.
+    """
+    out: list[LakeItem] = []
+    events: dict[str, list[Event]] = {}
+    for item in items:
+        if isinstance(item, Rows):
+            if len(item):
+                out.append((item.table, _rows(item, provenance)))
+        elif isinstance(item, FrameBlock):
+            if len(item):
+                out.append(("frames", _frames(item)))
+        elif isinstance(item, Tick):
+            out.append(item)
+        else:
+            events.setdefault(_EVENT_TABLES[type(item)], []).append(item)
+    out.extend((table, _events(table, records, provenance)) for table, records in events.items())
+    return out
+
+
+def _rows(rows: Rows, provenance: Provenance) -> pa.RecordBatch:
+    assert rows.table in SCHEMAS, f"{rows.table} is no table of the lake: {sorted(SCHEMAS)}"
+    columns = _who(rows.model, rows.packs, rows.vehicles, rows.pack, provenance)
+    if "pack_hash" not in rows.data:
+        columns["pack_hash"] = pa.array(np.array([hash64(p) for p in rows.packs], np.int64)[rows.pack])
+    return _batch(rows.table, len(rows), columns, rows.data)
+
+
+def _frames(block: FrameBlock) -> pa.RecordBatch:
+    columns = _who(block.model, block.packs, block.vehicles, block.pack, None)
+    named = ("t_ns", "seq", "lane", "recv_ns", "current_a", "pack_v", "cell_v", "temp_c")
+    source = ("src_part", "src_offset", "src_row")
+    data = {name: getattr(block, name) for name in (*named, *source)}
+    data |= {k: block.derived[k] for k in ("quality", "soc", "soc_std") if k in block.derived}
+    return _batch("frames", len(block), columns, data)
+
+
+def _who(
+    model: str,
+    packs: tuple[str, ...],
+    vehicles: tuple[str, ...],
+    pack: NDArray[np.int32],
+    provenance: Provenance | None,
+) -> dict[str, pa.Array]:
+    """Fill who and provenance by dictionary: no text is made per row."""
+    index = pa.array(np.ascontiguousarray(pack, np.int32))
+    columns = {
+        "pack_id": pa.DictionaryArray.from_arrays(index, pa.array(packs, pa.string())),
+        "vehicle_id": pa.DictionaryArray.from_arrays(index, pa.array(vehicles, pa.string())),
+    }
+    constant = {"model": model}
+    if provenance is not None:
+        constant |= _provenance(model, provenance)
+    zeros = pa.array(np.zeros(len(pack), np.int32))
+    return columns | {
+        k: pa.DictionaryArray.from_arrays(zeros, pa.array([text], pa.string())) for k, text in constant.items()
+    }
+
+
+def _provenance(model: str, provenance: Provenance) -> dict[str, str]:
+    return {
+        "pack_file": provenance.pack_files.get(model, ""),
+        "code_version": provenance.code_version,
+        "params": provenance.params,
+        "models": provenance.models,
+    }
+
+
+def _batch(
+    table: str, n: int, ready: Mapping[str, pa.Array], data: Mapping[str, NDArray[Any]]
+) -> pa.RecordBatch:
+    schema = SCHEMAS[table]
+    unknown = set(data) - set(schema.names)
+    assert not unknown, f"{table} has no columns {sorted(unknown)}"
+    columns = []
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        if name in ready:
+            columns.append(ready[name])
+        elif name in data:
+            columns.append(_column(data[name], kind))
+        else:
+            columns.append(pa.nulls(n, kind))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _column(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """Turn a numpy column into Arrow; (N, C) becomes a list of C per row."""
+    if pa.types.is_list(kind):
+        n, c = values.shape
+        flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1), kind.value_type, from_pandas=True)
+        return pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32) * np.int32(c)), flat)
+    if pa.types.is_timestamp(kind):
+        return pa.array(np.ascontiguousarray(values, np.int64)).view(kind)
+    return pa.array(np.ascontiguousarray(values, kind.to_pandas_dtype()), kind, from_pandas=True)
+
+
+def _events(table: str, events: list[Event], provenance: Provenance) -> pa.RecordBatch:
+    schema = SCHEMAS[table]
+    made = [_provenance(getattr(e, "model", ""), provenance) for e in events]
+    columns = []
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        if name in made[0]:
+            columns.append(_encoded([m[name] for m in made]))
+            continue
+        values = [getattr(e, name) for e in events]
+        if name == "evidence":
+            values = [orjson.dumps(dict(v), option=orjson.OPT_SORT_KEYS).decode() for v in values]
+        if kind == _NAMES:
+            columns.append(_encoded(values))
+        else:
+            columns.append(pa.array(values, kind, from_pandas=True))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _encoded(texts: list[str]) -> pa.DictionaryArray:
+    return pa.array(texts, pa.string()).dictionary_encode()

@@ -1,0 +1,168 @@
+"""Where a flow's records go: one output step, exactly once per epoch, into the lake."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from schemas.arrow import LakeItem
+from schemas.events import Tick
+from sinks import ducklake
+from sinks.ducklake import LakeError
+from sinks.pending import Pending
+
+PUBLISH_S = 60.0  # by ticks; small commits make small files
+PUBLISH_BYTES = 64 << 20
+PUBLISH_EPOCHS = 10  # where no tick comes (a replay), at the default epoch 5 minutes
+
+
+class LakeSink(FixedPartitionedSink[LakeItem, dict[str, Any]]):
+    """Write (table, Arrow) items and ticks to the lake through one partition.
+
+    bytewax polls no source for epoch N+1 before N's snapshot is durable, so rows go in two phases: at
+    `snapshot` to a pending file, and at the first item of a later epoch, which proves that snapshot
+    durable, into the lake, once `publish_s`, `publish_bytes` or `publish_epochs` wait.  After the flow
+    has returned, call `publish_pending`: its last epoch becomes durable only after this sink is closed.
+
+    `name` tells one line of runs from another: runs that share a recovery store share it, others do not.
+    Without recovery (`recovery=False`) nothing can be resumed, and rows are published at `snapshot` and
+    `close`.
+    """
+
+    def __init__(
+        self,
+        lake: Path,
+        name: str,
+        *,
+        recovery: bool,
+        encrypt: bool = False,
+        publish_s: float = PUBLISH_S,
+        publish_bytes: int = PUBLISH_BYTES,
+        publish_epochs: int = PUBLISH_EPOCHS,
+    ) -> None:
+        """Keep the settings; nothing is opened before the flow runs."""
+        self.lake = lake
+        self.name = name
+        self.recovery = recovery
+        self.encrypt = encrypt
+        self.due = (publish_s, publish_bytes, publish_epochs)
+
+    def list_parts(self) -> list[str]:
+        """Name the one partition."""
+        return ["lake"]
+
+    def part_fn(self, item_key: str) -> int:
+        """Send every key to it."""
+        return 0
+
+    def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> LakePartition:
+        """Open the lake, publish what the snapshot covers and forget what is newer."""
+        return LakePartition(self, resume_state)
+
+
+class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
+    """The one writer of a lake while a flow runs."""
+
+    def __init__(self, sink: LakeSink, resume_state: dict[str, Any] | None) -> None:
+        """See LakeSink.build_part."""
+        self._sink = sink
+        self._lock = ducklake.lock(sink.lake)
+        self._con = ducklake.open_writer(sink.lake, encrypt=sink.encrypt)
+        self._pending = Pending(sink.lake, sink.name)
+        self._now_ns = 0  # newest tick
+        self._since_ns = 0  # tick time at which the oldest waiting epoch was first seen to wait
+        self._collecting = False  # an item came since the last snapshot
+        self._seq = self._resume(resume_state)
+        self._waiting = self._pending.sizes()
+
+    def _resume(self, state: dict[str, Any] | None) -> int:
+        """Give the epoch to count on from; its rows and all before it are in the lake after this."""
+        in_lake = ducklake.published(self._con, self._sink.name)
+        if state is None:
+            self._pending.drop(list(self._pending.sizes()))
+            return in_lake
+        seq = int(state["seq"])
+        if state["name"] != self._sink.name:
+            msg = f"the recovery store belongs to the sink {state['name']}, not {self._sink.name}"
+            raise LakeError(msg)
+        if in_lake > seq:
+            msg = f"the lake {self._sink.lake} holds epoch {in_lake}, the recovery store is older: epoch {seq}"
+            raise LakeError(msg)
+        self._pending.drop([s for s in self._pending.sizes() if s > seq])
+        _publish_all(self._con, self._pending, self._sink.name)
+        return seq
+
+    def write_batch(self, values: list[LakeItem]) -> None:
+        """Collect rows; at the first item after a snapshot that snapshot is durable."""
+        for value in values:
+            if isinstance(value, Tick):
+                self._now_ns = max(self._now_ns, value.now_ns)
+        if not self._collecting:
+            self._collecting = True
+            self._publish_if_due()
+        for value in values:
+            if not isinstance(value, Tick):
+                self._pending.add(*value)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Make the epoch's rows a pending file; gives the sink's name and the number of that epoch."""
+        size = self._pending.seal(self._seq + 1)
+        if size:
+            self._seq += 1
+            self._waiting[self._seq] = size
+            self._since_ns = self._since_ns or self._now_ns
+        self._collecting = False
+        if not self._sink.recovery:
+            self._publish_if_due()
+        return {"version": 1, "name": self._sink.name, "seq": self._seq}
+
+    def close(self) -> None:
+        """Let go of the lake; without recovery, publish the rest first."""
+        if not self._sink.recovery:
+            _publish_all(self._con, self._pending, self._sink.name)
+        self._con.close()
+        os.close(self._lock)
+
+    def _publish_if_due(self) -> None:
+        if not self._waiting:
+            return
+        self._since_ns = self._since_ns or self._now_ns
+        after_s, after_bytes, after_epochs = self._sink.due
+        waited_s = (self._now_ns - self._since_ns) / 1e9
+        late = self._since_ns > 0 and waited_s >= after_s
+        if late or sum(self._waiting.values()) >= after_bytes or len(self._waiting) >= after_epochs:
+            _publish_all(self._con, self._pending, self._sink.name)
+            self._waiting = {}
+            self._since_ns = 0
+
+
+def publish_pending(lake: Path, name: str) -> int:
+    """Publish what a sink left pending; gives the number of epochs.  Call only after its flow returned normally.
+
+    The last epoch of a flow is durable once the flow has returned, and only then.  Raises LakeError
+    where another process writes.
+    """
+    handle = ducklake.lock(lake)
+    try:
+        pending = Pending(lake, name)
+        if not pending.sizes():
+            return 0
+        with ducklake.open_writer(lake) as con:
+            return _publish_all(con, pending, name)
+    finally:
+        os.close(handle)
+
+
+def _publish_all(con: duckdb.DuckDBPyConnection, pending: Pending, name: str) -> int:
+    """Publish every waiting epoch at once and delete its file; an epoch that the lake has is only deleted."""
+    epochs = list(pending.sizes())
+    in_lake = ducklake.published(con, name)
+    new = [seq for seq in epochs if seq > in_lake]
+    if new:
+        ducklake.publish(con, name, new[-1], pending.tables(new))
+    pending.drop(epochs)
+    return len(new)
