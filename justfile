@@ -65,4 +65,4 @@ fit-packs *args: ready
 # Resolve constraints.txt again after a change in pyproject.toml; `just lock --upgrade` takes newer versions
 lock *args: ready
     '{{ bin }}/uv' pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
-        --no-header --no-annotate --output-file constraints.txt pyproject.toml "$@"
+        --fork-strategy fewest --no-header --no-annotate --output-file constraints.txt pyproject.toml "$@"
