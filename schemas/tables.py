@@ -78,9 +78,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
     sop_discharge_limit i8 what binds it: 0 voltage, 1 current, 2 temperature, 3 SOC
     sop_charge_limit i8 the same for charging
     r0_ohm f32 mean resistance of a cell group
-    spread_soc f32 max-min of SOC over the cells
-    spread_r0 f32 max-min of R0 over the cells, relative to the median
-    spread_capacity f32 max-min of capacity over the cells, relative to the median
+    spread_soc f32 max-min of SOC over the cells, at the start of the window
+    spread_r0 f32 max-min of R0 over the cells, relative to the median, at the start
+    spread_capacity f32 max-min of capacity over the cells, relative to the median, at the start
     r0_high_cell i16 the cell with the highest resistance
     capacity_low_cell i16 the cell with the smallest capacity
     drift f32 Page-Hinkley statistic of the worst feature over its threshold
@@ -108,8 +108,6 @@ TABLES: dict[str, tuple[Column, ...]] = {
     ocv_borrowed bool the OCV curve was measured on another pack
     soe_kwh f32 energy left above the discharge limit
     capacity_ah f32 usable pack capacity
-    charge_total_ah f64 charge into the pack since first seen
-    discharge_total_ah f64 charge out of the pack since first seen
     soc_cell f32[] SOC of each cell group
     r0_cell_ohm f32[] R0 of each cell group
     capacity_cell_ah f32[] capacity of each cell group

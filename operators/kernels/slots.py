@@ -1,4 +1,4 @@
-"""How state is kept: a dataclass of arrays with one slot per pack, which grows, is copied and is packed."""
+"""How state is kept: dataclasses of arrays with one slot per pack, which grow, are copied and are packed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class State(Protocol):
-    """A dataclass whose fields are arrays with one slot per pack on the first axis."""
+    """A dataclass whose fields are arrays with one slot per pack on the first axis, or such dataclasses."""
 
     @classmethod
     def empty(cls, slots: int, cells: int, probes: int) -> Self:
@@ -22,8 +22,15 @@ S = TypeVar("S", bound=State)
 
 
 def arrays(state: State) -> dict[str, NDArray[Any]]:
-    """Give the arrays of `state` by field name."""
-    return {f.name: getattr(state, f.name) for f in fields(state)}  # type: ignore[arg-type]
+    """Give the arrays of `state` by field name; those of a state inside it as "field.name"."""
+    found: dict[str, NDArray[Any]] = {}
+    for field in fields(state):  # type: ignore[arg-type]
+        value = getattr(state, field.name)
+        if isinstance(value, np.ndarray):
+            found[field.name] = value
+        else:
+            found |= {f"{field.name}.{name}": array for name, array in arrays(value).items()}
+    return found
 
 
 def capacity(state: State) -> int:
@@ -34,9 +41,10 @@ def capacity(state: State) -> int:
 def moved(state: S, slots: NDArray[np.integer[Any]] | slice, room: int, cells: int, probes: int) -> S:
     """Give a state with room for `room` packs whose first slots are those of `state` at `slots`."""
     new = type(state).empty(room, cells, probes)
-    for name, array in arrays(state).items():
-        kept = array[slots]
-        getattr(new, name)[: len(kept)] = kept
+    old = arrays(state)
+    for name, array in arrays(new).items():
+        kept = old[name][slots]
+        array[: len(kept)] = kept
     return new
 
 

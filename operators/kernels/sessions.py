@@ -1,0 +1,281 @@
+"""When a pack drives, charges and parks: stretches of one mode, taken from current and speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from schemas.frames import LIVE, FrameBlock
+
+PARK, DRIVE, CHARGE = 0, 1, 2
+KINDS = ("park", "drive", "charge")
+
+# Accumulator columns of one stretch.
+ACC = (
+    "frames", "covered_s", "current_as", "charge_in_as", "charge_out_as", "energy_in_ws", "energy_out_ws",
+    "current_max_a", "cell_v_min", "cell_v_max", "temp_min_c", "temp_max_c", "temp_sum", "temp_n",
+    "soc_start", "soc_start_std", "soc_end", "soc_end_std", "soc_bms_start", "soc_bms_end",
+    "odo_start_km", "odo_end_km", "rest_before_s",
+)  # fmt: skip
+(
+    FRAMES, COVERED, I_S, AS_IN, AS_OUT, WS_IN, WS_OUT,
+    I_MAX, CELL_LOW, CELL_HIGH, T_MIN, T_MAX, T_SUM, T_N,
+    SOC_0, STD_0, SOC_1, STD_1, BMS_0, BMS_1, ODO_0, ODO_1, REST,
+) = range(len(ACC))  # fmt: skip
+_SUMS = (FRAMES, COVERED, I_S, AS_IN, AS_OUT, WS_IN, WS_OUT, T_SUM, T_N)
+_LOWS = (CELL_LOW, T_MIN)
+_HIGHS = (CELL_HIGH, T_MAX)
+_FIRSTS = (SOC_0, STD_0, BMS_0, ODO_0, REST)
+_LASTS = (SOC_1, STD_1, BMS_1, ODO_1)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """What makes a mode, and how long it must hold before a session ends."""
+
+    rest_c: float = 0.02  # 1/h: below this share of capacity an hour the pack rests
+    drive_c: float = 0.05  # 1/h: discharge above it drives, where no speed is known
+    moving_kmh: float = 1.0
+    hold_s: tuple[float, float, float] = (300.0, 30.0, 60.0)  # park, drive, charge
+    max_gap_s: float = 120.0  # longer silences are not integrated across
+    close_gap_s: float = 1800.0  # a longer silence ends a drive or a charge
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds that are not positive."""
+        for name in ("rest_c", "drive_c", "max_gap_s", "close_gap_s"):
+            if not getattr(self, name) > 0:
+                msg = f"{name} must be > 0; got {getattr(self, name)}"
+                raise ValueError(msg)
+
+
+@dataclass(slots=True)
+class SessionState:
+    """One slot per pack: the open session, and the stretch in another mode that may end it."""
+
+    acc: NDArray[np.float64]  # (S, 2, len(ACC)): the session, the stretch since the mode differs
+    begin_ns: NDArray[np.int64]  # (S, 2)
+    end_ns: NDArray[np.int64]  # (S, 2)
+    mode: NDArray[np.int8]  # (S, 2); -1 none
+    t_ns: NDArray[np.int64]  # (S,) newest frame
+    current_a: NDArray[np.float32]  # (S,)
+    pack_v: NDArray[np.float32]  # (S,)
+    rest_since_ns: NDArray[np.int64]  # (S,) -1 while current flows
+
+    @classmethod
+    def empty(cls, slots: int, cells: int, probes: int) -> SessionState:  # noqa: ARG003 - as every state
+        """State of packs never seen."""
+        return cls(
+            np.full((slots, 2, len(ACC)), np.nan),
+            np.zeros((slots, 2), np.int64),
+            np.zeros((slots, 2), np.int64),
+            np.full((slots, 2), -1, np.int8),
+            np.zeros(slots, np.int64),
+            np.full(slots, np.nan, np.float32),
+            np.full(slots, np.nan, np.float32),
+            np.full(slots, -1, np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """M sessions: slot, mode, times and accumulators, in order of ending."""
+
+    slot: NDArray[np.int32]
+    mode: NDArray[np.int8]
+    begin_ns: NDArray[np.int64]
+    end_ns: NDArray[np.int64]
+    acc: NDArray[np.float64]  # (M, len(ACC))
+
+
+def step(
+    cfg: SessionConfig, state: SessionState, block: FrameBlock, nominal_ah: float
+) -> tuple[Ended, NDArray[np.int8]]:
+    """Follow each pack's mode; gives the sessions that ended, and the mode (N,) after each frame.
+
+    Needs derived slot, soc, soc_std.  `nominal_ah` is the pack's capacity.  Rows of one pack must be in
+    time order; backfill rows are left out (mode -1).
+    """
+    n = len(block)
+    d, context = block.derived, block.context
+    nothing = np.full(n, np.nan, np.float32)
+    mode = np.full(n, -1, np.int8)
+    room = 2 * n  # a gap may end a session and the stretch after it at one frame
+    out = (
+        np.empty(room, np.int32), np.empty(room, np.int8), np.empty(room, np.int64), np.empty(room, np.int64),
+        np.empty((room, len(ACC))),
+    )  # fmt: skip
+    m = _walk(
+        d["slot"], block.t_ns, block.lane == LIVE, block.current_a, block.pack_v, block.cell_v, block.temp_c,
+        context.get("speed_kmh", nothing), d["soc"], d["soc_std"], context.get("soc_bms", nothing),
+        context.get("odo_km", np.full(n, np.nan)),
+        state.acc, state.begin_ns, state.end_ns, state.mode, state.t_ns, state.current_a, state.pack_v,
+        state.rest_since_ns, cfg.rest_c * nominal_ah, cfg.drive_c * nominal_ah, cfg.moving_kmh,
+        np.array(cfg.hold_s) * 1e9, int(cfg.max_gap_s * 1e9), int(cfg.close_gap_s * 1e9), mode, *out,
+    )  # fmt: skip
+    return Ended(*(o[:m] for o in out)), mode
+
+
+def open_sessions(state: SessionState, slots: NDArray[Any]) -> Ended:
+    """Give the sessions of `slots` as they stand, the stretch in another mode included."""
+    acc = state.acc[slots, 0].copy()
+    for i, s in enumerate(slots.tolist()):
+        if state.mode[s, 1] >= 0:
+            _merge(acc[i], state.acc[s, 1])
+    return Ended(slots.astype(np.int32), state.mode[slots, 0], state.begin_ns[slots, 0], state.t_ns[slots], acc)
+
+
+def end_all(state: SessionState) -> Ended:
+    """End every open session, in slot order."""
+    slots = np.flatnonzero(state.mode[:, 0] >= 0)
+    ended = open_sessions(state, slots)
+    state.mode[slots] = -1
+    return ended
+
+
+@njit(cache=True)
+def _clear(acc):
+    acc[:] = np.nan
+    for k in _SUMS:
+        acc[k] = 0.0
+
+
+@njit(cache=True)
+def _merge(into, acc):
+    """Append the stretch `acc` to `into`."""
+    for k in _SUMS:
+        into[k] += acc[k]
+    for k in _LOWS:
+        if not into[k] <= acc[k] and not np.isnan(acc[k]):
+            into[k] = acc[k]
+    for k in _HIGHS:
+        if not into[k] >= acc[k] and not np.isnan(acc[k]):
+            into[k] = acc[k]
+    if not abs(into[I_MAX]) >= abs(acc[I_MAX]) and not np.isnan(acc[I_MAX]):
+        into[I_MAX] = acc[I_MAX]
+    for k in _FIRSTS:
+        if np.isnan(into[k]):
+            into[k] = acc[k]
+    for k in _LASTS:
+        if not np.isnan(acc[k]):
+            into[k] = acc[k]
+
+
+@njit(cache=True)
+def _mode_of(current_a, speed_kmh, before, rest_a, drive_a, moving_kmh):
+    """Say what a frame looks like; `before` where it says nothing."""
+    if speed_kmh > moving_kmh:
+        return DRIVE
+    if np.isnan(current_a):
+        return before
+    if current_a > rest_a:
+        # Without speed, a charging current inside a drive is taken for regeneration until it lasts.
+        return CHARGE
+    if np.isnan(speed_kmh) and current_a < -drive_a:
+        return DRIVE
+    if current_a < -rest_a and before == DRIVE:
+        return DRIVE
+    return PARK
+
+
+@njit(cache=True)
+def _walk(
+    slot, t_ns, live, current_a, pack_v, cell_v, temp_c, speed_kmh, soc, soc_std, soc_bms, odo_km,
+    s_acc, s_begin, s_end, s_mode, s_t, s_current, s_pack_v, s_rest, rest_a, drive_a, moving_kmh, hold_ns,
+    max_gap_ns, close_gap_ns, mode, out_slot, out_mode, out_begin, out_end, out_acc,
+):  # fmt: skip
+    cells = cell_v.shape[1]
+    probes = temp_c.shape[1]
+    m = 0
+    row = np.empty(len(ACC))
+    for n in range(slot.size):
+        if not live[n]:
+            continue
+        s = slot[n]
+        first = s_mode[s, 0] < 0
+        gap_ns = t_ns[n] - s_t[s]
+        i = np.float64(current_a[n])
+        looks = _mode_of(i, speed_kmh[n], max(s_mode[s, 0], PARK), rest_a, drive_a, moving_kmh)
+        if not first and gap_ns > close_gap_ns and s_mode[s, 0] != PARK:
+            # What a silence hides is not part of the drive or charge before it.
+            if s_mode[s, 1] >= 0:
+                _merge(s_acc[s, 0], s_acc[s, 1])
+                s_end[s, 0] = s_end[s, 1]
+            out_slot[m], out_mode[m], out_begin[m], out_end[m] = s, s_mode[s, 0], s_begin[s, 0], s_end[s, 0]
+            out_acc[m] = s_acc[s, 0]
+            m += 1
+            s_mode[s, 0], s_mode[s, 1] = -1, -1
+            first = True
+        # This frame as a stretch of its own, with the interval before it.
+        _clear(row)
+        row[FRAMES] = 1
+        if s_t[s] > 0 and 0 < gap_ns <= max_gap_ns and not np.isnan(i) and not np.isnan(s_current[s]):
+            dt_s = gap_ns * 1e-9
+            i_mean = 0.5 * (i + s_current[s])
+            row[COVERED] = dt_s
+            row[I_S] = i_mean * dt_s
+            w = i_mean * 0.5 * (np.float64(pack_v[n]) + s_pack_v[s]) * dt_s
+            if np.isnan(w):
+                w = 0.0
+            if i_mean > 0:
+                row[AS_IN], row[WS_IN] = i_mean * dt_s, w
+            else:
+                row[AS_OUT], row[WS_OUT] = -i_mean * dt_s, -w
+        row[I_MAX] = i
+        low, high, valid = np.inf, -np.inf, 0
+        for c in range(cells):
+            v = cell_v[n, c]
+            if v == v:  # noqa: PLR0124 - not NaN
+                valid += 1
+                low, high = min(low, v), max(high, v)
+        if valid == cells and cells > 0:
+            row[CELL_LOW], row[CELL_HIGH] = low, high
+        for p in range(probes):
+            t = np.float64(temp_c[n, p])
+            if not np.isnan(t):
+                row[T_SUM] += t
+                row[T_N] += 1
+                if not row[T_MIN] <= t:
+                    row[T_MIN] = t
+                if not row[T_MAX] >= t:
+                    row[T_MAX] = t
+        row[SOC_0], row[STD_0], row[SOC_1], row[STD_1] = soc[n], soc_std[n], soc[n], soc_std[n]
+        row[BMS_0], row[BMS_1], row[ODO_0], row[ODO_1] = soc_bms[n], soc_bms[n], odo_km[n], odo_km[n]
+        rests = not np.isnan(i) and abs(i) <= rest_a
+        row[REST] = (t_ns[n] - s_rest[s]) * 1e-9 if s_rest[s] >= 0 else 0.0
+        if not rests:
+            s_rest[s] = -1
+        elif s_rest[s] < 0:
+            s_rest[s] = t_ns[n]
+
+        if first:
+            s_acc[s, 0] = row
+            s_begin[s, 0], s_end[s, 0], s_mode[s, 0], s_mode[s, 1] = t_ns[n], t_ns[n], looks, -1
+        elif looks == s_mode[s, 0]:
+            if s_mode[s, 1] >= 0:
+                _merge(s_acc[s, 0], s_acc[s, 1])
+                s_mode[s, 1] = -1
+            _merge(s_acc[s, 0], row)
+            s_end[s, 0] = t_ns[n]
+        else:
+            if s_mode[s, 1] == looks:
+                _merge(s_acc[s, 1], row)
+            else:
+                if s_mode[s, 1] >= 0:  # a third mode: what was between belongs to the session
+                    _merge(s_acc[s, 0], s_acc[s, 1])
+                    s_end[s, 0] = s_end[s, 1]
+                s_acc[s, 1] = row
+                s_begin[s, 1], s_mode[s, 1] = t_ns[n], looks
+            s_end[s, 1] = t_ns[n]
+            if t_ns[n] - s_begin[s, 1] >= hold_ns[looks]:
+                out_slot[m], out_mode[m], out_begin[m], out_end[m] = s, s_mode[s, 0], s_begin[s, 0], s_end[s, 0]
+                out_acc[m] = s_acc[s, 0]
+                m += 1
+                s_acc[s, 0] = s_acc[s, 1]
+                s_begin[s, 0], s_end[s, 0], s_mode[s, 0], s_mode[s, 1] = s_begin[s, 1], t_ns[n], looks, -1
+        mode[n] = s_mode[s, 0]
+        s_t[s], s_current[s], s_pack_v[s] = t_ns[n], current_a[n], pack_v[n]
+    return m

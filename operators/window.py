@@ -1,0 +1,245 @@
+"""Frames to windows, states and sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from bytewax.operators import KeyedStream
+from numpy.typing import NDArray
+
+from operators.kernels import sessions, window
+from operators.shard import Packs, Slots, Step, shard_step
+from schemas.events import Item, Rows, Session
+from schemas.frames import LIVE, FrameBlock
+from schemas.ids import record_id
+from schemas.pack import PackModel
+
+PROVISIONAL = -1  # revision of what a silent pack shows before its final record
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStepConfig:
+    """Both kernels' settings, how often states are written, and what a silence shows."""
+
+    window: window.WindowConfig = window.WindowConfig()
+    session: sessions.SessionConfig = sessions.SessionConfig()
+    state_s: float = 900.0
+    idle_close_s: float = 300.0
+    keep_frames: bool = False
+
+
+@dataclass(slots=True)
+class WindowStepState:
+    """Both kernels' states, and which state was written last."""
+
+    window: window.WindowState
+    session: sessions.SessionState
+    written: NDArray[np.int64]  # (S,) newest cell of the state grid that was written, -1 none
+
+    @classmethod
+    def empty(cls, slots: int, cells: int, probes: int) -> WindowStepState:
+        """State of packs never seen."""
+        return cls(
+            window.WindowState.empty(slots, cells, probes),
+            sessions.SessionState.empty(slots, cells, probes),
+            np.full(slots, -1, np.int64),
+        )
+
+
+class WindowStep(Step):
+    """Windows, states and sessions of one shard."""
+
+    def __init__(self, cfg: WindowStepConfig, pack: PackModel, slots: Slots) -> None:
+        """Start with no pack."""
+        self.state = WindowStepState.empty(0, pack.series, pack.probes)
+        self._cfg, self._pack, self._slots = cfg, pack, slots
+
+    def block(self, block: FrameBlock) -> list[Item]:
+        """Emit the windows and sessions that these frames closed, and states where one is due."""
+        ended, mode = sessions.step(self._cfg.session, self.state.session, block, self._pack.nominal_ah)
+        closed = window.step(self._cfg.window, self.state.window, block.with_derived(mode=mode))
+        return [
+            *([block] if self._cfg.keep_frames else []),
+            *self._windows(closed),
+            *self._states(block),
+            *self._sessions(ended),
+        ]
+
+    def tick(self, now_ns: int) -> list[Item]:
+        """Show what silent packs have open, once per silence, as provisional records."""
+        w = self.state.window
+        silent = (w.start_ns >= 0) & (w.t_ns < now_ns - int(self._cfg.idle_close_s * 1e9)) & (w.shown_ns < w.t_ns)
+        slots = np.flatnonzero(silent)
+        if not slots.size:
+            return []
+        w.shown_ns[slots] = w.t_ns[slots]
+        return [
+            *self._windows(window.open_windows(w, slots), provisional=True),
+            *self._sessions(sessions.open_sessions(self.state.session, slots), provisional=True),
+        ]
+
+    def eof(self) -> list[Item]:
+        """Close everything that is open."""
+        return [
+            *self._windows(window.close_all(self.state.window)),
+            *self._sessions(sessions.end_all(self.state.session)),
+        ]
+
+    def _windows(self, closed: window.Closed, *, provisional: bool = False) -> list[Item]:
+        if not closed.slot.size:
+            return []
+        n = closed.slot.size
+        get = closed.column
+        last = dict(zip(window.LAST, closed.last.T, strict=True))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            covered_s = get("covered_s")
+            data: dict[str, NDArray[Any]] = {
+                "slot": closed.slot,
+                "pack_hash": self._slots.pack_hash[closed.slot],
+                "start_ns": closed.start_ns,
+                "end_ns": closed.start_ns + int(self._cfg.window.window_s * 1e9),
+                "revision": np.full(n, PROVISIONAL if provisional else 0, np.int32),
+                "provisional": np.full(n, provisional, np.bool_),
+                "coverage": np.minimum(covered_s / self._cfg.window.window_s, 1.0),
+                "quality": get("quality").astype(np.uint32),
+                "current_mean_a": get("current_as") / covered_s,
+                "pack_v_mean": get("pack_v_s") / get("pack_v_covered_s"),
+                "cell_v_mean": get("v_med_sum") / get("v_med_n"),
+                "temp_mean_c": get("temp_sum") / get("temp_n"),
+                "speed_mean_kmh": get("speed_sum") / get("speed_n"),
+                "charge_in_ah": get("charge_in_as") / 3600,
+                "charge_out_ah": get("charge_out_as") / 3600,
+                "energy_in_kwh": get("energy_in_ws") / 3.6e6,
+                "energy_out_kwh": get("energy_out_ws") / 3.6e6,
+                "soc_end": last.pop("soc"),
+            }
+        for name in ("current_min_a", "current_max_a", "pack_v_min", "pack_v_max", "cell_v_min", "cell_v_max",
+                     "spread_max_v", "temp_min_c", "temp_max_c", "soc_start", "spread_soc", "spread_r0",
+                     "spread_capacity"):  # fmt: skip
+            data[name] = get(name)
+        for name in ("frames", "complete_frames"):
+            data[name] = get(name).astype(np.int32)
+        for name in ("cell_min", "cell_max", "temp_max_probe", "r0_high_cell", "capacity_low_cell"):
+            data[name] = _numbered(get(name))
+        for name in ("soc_low_cell", "soc_high_cell"):
+            data[name] = _numbered(last.pop(name))
+        for name in ("mode", "soc_source", "sop_discharge_limit", "sop_charge_limit"):
+            data[name] = np.nan_to_num(last.pop(name), nan=-1).astype(np.int8)
+        data |= last
+        return [self._rows("windows", closed.slot, data)]
+
+    def _states(self, block: FrameBlock) -> list[Item]:
+        """Give per-cell states where a frame is its pack's first on the state grid."""
+        d = block.derived
+        rows = _first_on_grid(d["slot"], block.t_ns, block.lane, int(self._cfg.state_s * 1e9), self.state.written)
+        if not rows.size:
+            return []
+        slot = d["slot"][rows]
+        r0 = d["r0_ohm"][rows, None] * (1 + d["d_r0"][rows])
+        capacity = d["capacity_ah"][rows, None] * (1 + d["d_q"][rows])
+        n = rows.size
+        data = {
+            "slot": slot,
+            "pack_hash": d["pack_hash"][rows],
+            "t_ns": block.t_ns[rows],
+            "revision": np.zeros(n, np.int32),
+            "soc": d["soc"][rows],
+            "soc_std": d["soc_std"][rows],
+            "soc_source": d["soc_source"][rows],
+            "ocv_borrowed": np.full(n, self._pack.ocv_source == "borrowed"),
+            "soe_kwh": d["soe_kwh"][rows],
+            "capacity_ah": d["capacity_ah"][rows],
+            "soc_cell": d["soc_cell"][rows],
+            "r0_cell_ohm": r0,
+            "capacity_cell_ah": capacity,
+            "temp_c": block.temp_c[rows],
+        }
+        return [Rows("states", block.model, block.packs, block.vehicles, block.pack[rows], data)]
+
+    def _sessions(self, ended: sessions.Ended, *, provisional: bool = False) -> list[Item]:
+        out: list[Item] = []
+        for i, s in enumerate(ended.slot.tolist()):
+            a = dict(zip(sessions.ACC, ended.acc[i].tolist(), strict=True))
+            kind = sessions.KINDS[int(ended.mode[i])]
+            begin_ns, end_ns = int(ended.begin_ns[i]), int(ended.end_ns[i])
+            pack = self._slots.packs[s]
+            length_s = (end_ns - begin_ns) / 1e9
+            out.append(
+                Session(
+                    id=record_id(pack, "session", kind, begin_ns),
+                    revision=PROVISIONAL if provisional else 0,
+                    model=self._pack.name,
+                    pack_id=pack,
+                    vehicle_id=self._slots.vehicles[s],
+                    kind=kind,
+                    start_ns=begin_ns,
+                    end_ns=end_ns,
+                    frames=int(a["frames"]),
+                    coverage=min(a["covered_s"] / length_s, 1.0) if length_s > 0 else 0.0,
+                    soc_start=a["soc_start"],
+                    soc_end=a["soc_end"],
+                    soc_start_std=a["soc_start_std"],
+                    soc_end_std=a["soc_end_std"],
+                    charge_in_ah=a["charge_in_as"] / 3600,
+                    charge_out_ah=a["charge_out_as"] / 3600,
+                    energy_in_kwh=a["energy_in_ws"] / 3.6e6,
+                    energy_out_kwh=a["energy_out_ws"] / 3.6e6,
+                    current_mean_a=a["current_as"] / a["covered_s"] if a["covered_s"] else float("nan"),
+                    current_max_a=a["current_max_a"],
+                    cell_v_min=a["cell_v_min"],
+                    cell_v_max=a["cell_v_max"],
+                    temp_min_c=a["temp_min_c"],
+                    temp_mean_c=a["temp_sum"] / a["temp_n"] if a["temp_n"] else float("nan"),
+                    temp_max_c=a["temp_max_c"],
+                    rest_before_s=a["rest_before_s"],
+                    odo_start_km=a["odo_start_km"],
+                    odo_end_km=a["odo_end_km"],
+                    soc_bms_start=a["soc_bms_start"],
+                    soc_bms_end=a["soc_bms_end"],
+                    provisional=provisional,
+                )
+            )
+        return out
+
+    def _rows(self, table: str, slot: NDArray[np.int32], data: dict[str, NDArray[Any]]) -> Rows:
+        """Name each row's pack by its slot."""
+        used, pack = np.unique(slot, return_inverse=True)
+        return Rows(
+            table,
+            self._pack.name,
+            tuple(self._slots.packs[s] for s in used.tolist()),
+            tuple(self._slots.vehicles[s] for s in used.tolist()),
+            pack.astype(np.int32),
+            data,
+        )
+
+
+def _numbered(index: NDArray[np.float64]) -> NDArray[np.int16]:
+    """Count cells and probes from 1, as people and their manuals do; -1 where there is none."""
+    known = index >= 0
+    return np.where(known, np.where(known, index, 0) + 1, -1).astype(np.int16)
+
+
+def _first_on_grid(
+    slot: NDArray[np.int32], t_ns: NDArray[np.int64], lane: NDArray[np.uint8], step_ns: int, newest: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Find the rows that are their pack's first in a new cell of the time grid, and note them in `newest`."""
+    grid = t_ns // step_ns
+    candidates = np.flatnonzero((grid > newest[slot]) & (lane == LIVE))
+    if not candidates.size:
+        return candidates
+    keys = np.stack([slot[candidates].astype(np.int64), grid[candidates]])
+    _, first = np.unique(keys, axis=1, return_index=True)
+    rows = candidates[np.sort(first)]
+    np.maximum.at(newest, slot[rows], grid[rows])
+    return rows
+
+
+def windows(
+    step_id: str, up: KeyedStream[Item], packs: Packs, cfg: WindowStepConfig | None = None
+) -> KeyedStream[Item]:
+    """Add the step: enriched frames become windows, states and sessions; other items pass."""
+    config = cfg or WindowStepConfig()
+    return shard_step(step_id, up, lambda pack, slots: WindowStep(config, pack, slots), packs)
