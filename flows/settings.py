@@ -1,0 +1,185 @@
+"""What a run is told: one TOML file, checked as a whole at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal
+
+from schemas.checked import ConfigError, Table, parse_toml
+
+Speed = float | Literal["max"]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """How the fleet flow computes; everything here is in the `params` hash of each record."""
+
+    shards: int = 4  # 64 for a large fleet; part of every state's key, so choose once
+    window_s: float = 60.0
+    state_s: float = 900.0  # how often per-cell states are written
+    lateness_s: float = 5.0
+    idle_close_s: float = 300.0  # silence after which a tick shows an open window as provisional
+    keep_frames: bool = False
+    anomaly_model: str = ""  # file made by `ibms train anomaly`
+
+    def params(self) -> str:
+        """Hash what can change a result, to 16 hex digits (neither shards nor keep_frames can)."""
+        values = (self.window_s, self.state_s, self.lateness_s, self.anomaly_model)
+        return blake2b(repr(values).encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class LakeSettings:
+    """Where results go."""
+
+    dir: Path = Path("lake")
+    encrypt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverySettings:
+    """Where snapshots go; no directory, no recovery."""
+
+    dir: Path | None = None
+    epoch_s: float = 30.0
+
+    @property
+    def epoch(self) -> timedelta:
+        """The time between snapshots."""
+        return timedelta(seconds=self.epoch_s)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """Recorded traces as input: what `ibms replay` takes on its command line."""
+
+    paths: tuple[str, ...] = ()
+    pack: str = ""
+    dbc: str = ""
+    map: str = ""
+    vehicle: str = ""
+    period_s: float = 1.0
+    speed: Speed = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class SimulateSettings:
+    """A simulated fleet as input."""
+
+    vehicles: int = 200
+    hours: float = 24.0
+    period_s: float = 10.0
+    models: tuple[str, ...] = ("generic-nmc@96c16t60ah",)
+    seed: int = 1
+    faults: bool = True
+    speed: Speed = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """A whole run."""
+
+    source: TraceSettings | SimulateSettings
+    fleet: FleetSettings = field(default_factory=FleetSettings)
+    lake: LakeSettings = field(default_factory=LakeSettings)
+    recovery: RecoverySettings = field(default_factory=RecoverySettings)
+    ticks: bool = False
+
+
+def load_settings(path: Path) -> RunSettings:
+    """Read a run's settings; raises ConfigError with file, key, value and what is accepted."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        msg = f"settings must be a readable TOML file; got {error.strerror} ({path})"
+        raise ConfigError(msg) from None
+    whole = Table(parse_toml(data, str(path)), str(path))
+    source = _source(whole.table("source"))
+    fleet = _fleet(_section(whole, "fleet"))
+    lake = _section(whole, "lake")
+    lake_settings = LakeSettings(Path(lake.text("dir", default="lake")), lake.truth("encrypt", default=False))
+    lake.done()
+    recovery = _section(whole, "recovery")
+    where = recovery.raw("dir")
+    if where is not None and (not isinstance(where, str) or not where):
+        raise recovery.bad("dir", "a directory", where)
+    recovery_settings = RecoverySettings(
+        None if where is None else Path(where), recovery.number("epoch_s", 0.01, 3600, default=30.0)
+    )
+    recovery.done()
+    ticks = whole.truth("ticks", default=False)
+    whole.done()
+    return RunSettings(source, fleet, lake_settings, recovery_settings, ticks)
+
+
+def _section(whole: Table, key: str) -> Table:
+    """Give a table that may be left out."""
+    if whole.raw(key) is None:
+        return Table({}, whole.file, f"{key}.")
+    return whole.table(key)
+
+
+def _fleet(table: Table) -> FleetSettings:
+    d = FleetSettings()
+    model = table.raw("anomaly_model")
+    if model is not None and not isinstance(model, str):
+        raise table.bad("anomaly_model", "a file", model)
+    settings = FleetSettings(
+        shards=d.shards if table.raw("shards") is None else table.integer("shards", 1, 4096),
+        window_s=table.number("window_s", 1, 3600, default=d.window_s),
+        state_s=table.number("state_s", 1, 86_400, default=d.state_s),
+        lateness_s=table.number("lateness_s", 0, 60, default=d.lateness_s),
+        idle_close_s=table.number("idle_close_s", 1, 86_400, default=d.idle_close_s),
+        keep_frames=table.truth("keep_frames", default=d.keep_frames),
+        anomaly_model=model or "",
+    )
+    table.done()
+    return settings
+
+
+def _source(table: Table) -> TraceSettings | SimulateSettings:
+    kind = table.text("kind", ("traces", "simulate"))
+    settings: TraceSettings | SimulateSettings
+    if kind == "traces":
+        t = TraceSettings()
+        paths = table.raw("paths")
+        if not isinstance(paths, list) or not paths or not all(isinstance(p, str) for p in paths):
+            raise table.bad("paths", "a list of trace files", paths)
+        settings = TraceSettings(
+            paths=tuple(paths),
+            pack=table.text("pack"),
+            dbc=_optional(table, "dbc"),
+            map=_optional(table, "map"),
+            vehicle=_optional(table, "vehicle"),
+            period_s=table.number("period_s", 0.001, 3600, default=t.period_s),
+            speed=_speed(table),
+        )
+    else:
+        s = SimulateSettings()
+        models = table.raw("models")
+        if models is not None and (not isinstance(models, list) or not all(isinstance(m, str) for m in models)):
+            raise table.bad("models", "a list of pack models", models)
+        settings = SimulateSettings(
+            vehicles=s.vehicles if table.raw("vehicles") is None else table.integer("vehicles", 1, 10_000_000),
+            hours=table.number("hours", 0, 1e6, above=True, default=s.hours),
+            period_s=table.number("period_s", 0.01, 3600, default=s.period_s),
+            models=s.models if models is None else tuple(models),
+            seed=s.seed if table.raw("seed") is None else table.integer("seed", 0, 2**63 - 1),
+            faults=table.truth("faults", default=s.faults),
+            speed=_speed(table),
+        )
+    table.done()
+    return settings
+
+
+def _optional(table: Table, key: str) -> str:
+    return "" if table.raw(key) is None else table.text(key)
+
+
+def _speed(table: Table) -> Speed:
+    if table.raw("speed") in {None, "max"}:
+        return "max"
+    return table.number("speed", 0, 1e6, above=True)
