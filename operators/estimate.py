@@ -1,0 +1,43 @@
+"""Estimate SOC, cell differences, energy and power of each pack after each frame."""
+
+from __future__ import annotations
+
+from bytewax.operators import KeyedStream
+
+from operators.kernels import estimate as kernel
+from operators.kernels.estimate import EstimateConfig, EstimateState
+from operators.shard import Packs, Slots, Step, shard_step
+from schemas.events import Item
+from schemas.frames import FrameBlock
+from schemas.pack import PackModel, load_pack
+
+
+class EstimateStep(Step):
+    """The estimates of one shard's packs."""
+
+    def __init__(self, pack: PackModel, cfg: EstimateConfig) -> None:
+        """Take the pack model and the settings; no pack is known yet."""
+        self._pack = kernel.parameters(pack)
+        self._cfg = cfg
+        self.state: EstimateState = EstimateState.empty(0, pack.series, pack.probes)
+
+    def block(self, block: FrameBlock) -> list[Item]:
+        """Add the columns that `kernels.estimate.step` gives."""
+        derived = block.derived
+        columns = kernel.step(
+            self._cfg, self.state, self._pack, derived["slot"], derived["dt_s"], derived["quality"], block.lane,
+            block.current_a, block.pack_v, block.cell_v, block.temp_c,
+        )  # fmt: skip
+        return [block.with_derived(**columns)]
+
+
+def estimate(
+    step_id: str, up: KeyedStream[Item], packs: Packs = load_pack, cfg: EstimateConfig | None = None
+) -> KeyedStream[Item]:
+    """Add the estimates to frames that `clean` has passed."""
+    settings = cfg or EstimateConfig()
+
+    def build(pack: PackModel, slots: Slots) -> Step:  # noqa: ARG001 - slots are those of clean
+        return EstimateStep(pack, settings)
+
+    return shard_step(step_id, up, build, packs)

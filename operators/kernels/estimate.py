@@ -1,0 +1,346 @@
+"""Estimates of every pack after each of its frames: SOC, cell differences, energy and power, in one walk over rows.
+
+The parts are in soc (the median cell group), imbalance (every cell against it), power and ocv.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from dataclasses import astuple, dataclass, fields
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from operators.kernels import imbalance, ocv, power, soc
+from operators.kernels.imbalance import QQ, RR, ZZ
+from operators.kernels.median import lower_median
+from operators.kernels.ocv import BRANCHES, DOCV, OCV, R0
+from schemas.frames import BACKFILL
+from schemas.pack import PackModel
+from schemas.quality import FROZEN, SWEEP_SKEW
+
+CELL, PACK = 0, 1  # values of soc_source
+_SHARED = soc.SOC_END  # first column of the cells' covariance
+_CORE = _SHARED + imbalance.WIDTH
+_FIRST_DT_S = 1e9  # the first sample is as good as one after a long silence
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateConfig:
+    """How much to trust the tables, the sensors and the past; standard deviations unless named otherwise."""
+
+    initial_soc: float = float("nan")  # SOC of a pack never seen; NaN: from the voltage of its first frame
+    initial_soc_std: float = 0.2
+    hold_s: float = 600.0  # a longer time between frames tells nothing about the current in it
+    rest_c_rate: float = 0.02  # current over capacity (1/h) that counts as rest, and may flow unseen at rest
+    unknown_c_rate: float = 0.3  # that may flow while the current is unknown
+    between: float = 0.3  # of a step in current: what the mean between two frames may miss
+    soc_noise: float = 2e-9  # variance per second: offset of the current sensor, self-discharge
+    noise_v: float = 8e-3  # voltage the circuit model leaves unexplained
+    noise_tau_s: float = 40.0  # for how long such an error lasts
+    load_noise: float = 0.1  # the same in proportion to the drop under load
+    skew: float = 0.2  # of a step in i·R0 that a sweep over the cells may catch or miss
+    pack_noise_v: float = 10e-3  # per cell group, where only the pack sensor tells
+    bias_v: float = 10e-3  # slow error of the OCV table
+    bias_tau_s: float = 2e6
+    scale: float = 0.2  # of all resistances against the table, in proportion
+    scale_tau_s: float = 1e7
+    outlier: float = 6.0  # an innovation counts up to this many standard deviations
+    hysteresis_rate: float = 20.0  # per unit of SOC that passes
+    spread_soc: float = 0.03  # between the cells of a pack never seen
+    spread_r0: float = 0.15
+    spread_q: float = 0.03
+    drift_soc: float = 1.2e-11  # variance per second: .1 % in a day
+    drift_r0: float = 1e-9  # 5 % in a month
+    drift_q: float = 1.5e-10  # 2 % in a month
+    cell_noise_v: float = 2e-3
+    cell_noise_tau_s: float = 40.0
+    cell_load_noise: float = 0.05
+    cell_skew: float = 0.2
+    cell_outlier_v: float = 0.025  # a residual counts up to this much
+    flat_v: float = 0.1  # V per unit SOC (1 mV/%): where OCV is flatter, cell differences are not observable
+    pulse_s: float = 10.0  # of SOP
+    power_memory_s: float = 600.0  # SOE assumes the mean discharge power of the past
+
+    def __post_init__(self) -> None:
+        """Check every value; raises ValueError naming it and what is accepted."""
+        if self.initial_soc == self.initial_soc and not 0 <= self.initial_soc <= 1:
+            msg = f"initial_soc must be in 0..1, or NaN for the first voltage's; got {self.initial_soc}"
+            raise ValueError(msg)
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name != "initial_soc" and not 0 < value < float("inf"):
+                msg = f"{f.name} must be > 0; got {value}"
+                raise ValueError(msg)
+
+
+@dataclass(slots=True)
+class EstimateState:
+    """One slot per pack: the filter of its median cell group, and the differences of its cells."""
+
+    core: NDArray[np.float64]  # (S, columns named in soc and imbalance)
+    cell: NDArray[np.float32]  # (S, 3, C): Δsoc, ΔR0/R0, ΔQ/Q
+
+    @classmethod
+    def empty(cls, slots: int, cells: int, probes: int) -> EstimateState:  # noqa: ARG003 - as every state
+        """State of packs never seen."""
+        core = np.zeros((slots, _CORE))
+        soc.fresh(core)
+        return cls(core, np.zeros((slots, 3, cells), np.float32))
+
+
+class Cell(NamedTuple):
+    """What the loops need of a pack model beside its tables."""
+
+    cells: int
+    capacity_ah: float
+    hysteresis_v: float
+    sum_offset_v: float  # per cell group
+    v_min: float
+    v_max: float
+    charge_max_a: float
+    discharge_max_a: float
+
+
+class Parameters(NamedTuple):
+    """A pack model as the loops read it."""
+
+    table: NDArray[np.float64]  # as ocv.table
+    tau_s: NDArray[np.float64]  # (BRANCHES,)
+    charge_share: NDArray[np.float64]  # (K,) as power.derating
+    discharge_share: NDArray[np.float64]
+    cell: Cell
+
+
+@lru_cache(maxsize=256)
+def parameters(pack: PackModel) -> Parameters:
+    """Prepare a pack model, once; raises ValueError where it has more RC branches than the filter."""
+    grid = pack.grid()
+    at_c = np.arange(-60.0, 101.0)
+    share = [np.interp(at_c, pack.derating.temp_c, s) for s in (pack.derating.charge, pack.derating.discharge)]
+    return Parameters(
+        ocv.table(grid),
+        ocv.time_constants(grid),
+        *share,
+        Cell(
+            cells=pack.series,
+            capacity_ah=pack.usable_ah,
+            hysteresis_v=pack.hysteresis_v,
+            sum_offset_v=pack.sum_offset_v / pack.series,
+            v_min=_cell_limit(pack, over=False),
+            v_max=_cell_limit(pack, over=True),
+            charge_max_a=pack.charge_max_a,
+            discharge_max_a=pack.discharge_max_a,
+        ),
+    )
+
+
+def _cell_limit(pack: PackModel, *, over: bool) -> float:
+    """Give the innermost cell voltage limit; the end of the OCV table where the pack file has none."""
+    bounds = [row.bound for row in pack.limits if row.quantity == "cell_v" and row.over == over]
+    bounds = bounds or [float(pack.ocv.v.max() if over else pack.ocv.v.min())]
+    return min(bounds) if over else max(bounds)
+
+
+_Config = namedtuple("_Config", [f.name for f in fields(EstimateConfig)])  # type: ignore[misc]  # noqa: PYI024 - numba reads it
+
+_F64 = ("soc", "z_med")
+_F32 = (
+    "soc_std", "r0_ohm", "v_med", "innov_v", "soe_kwh", "sop_discharge_w", "sop_charge_w",
+    "d_soc_std", "d_r0_std", "d_q_std", "capacity_ah",
+)  # fmt: skip
+_I8 = ("soc_source", "sop_discharge_limit", "sop_charge_limit")
+_I16 = ("soc_low_cell", "soc_high_cell")
+_CELLS = ("soc_cell", "d_soc", "d_r0", "d_q", "resid_v")
+
+
+def step(
+    cfg: EstimateConfig,
+    state: EstimateState,
+    pack: Parameters,
+    slot: NDArray[np.int32],
+    dt_s: NDArray[np.float64],
+    quality: NDArray[np.uint32],
+    lane: NDArray[np.uint8],
+    current_a: NDArray[np.float32],
+    pack_v: NDArray[np.float32],
+    cell_v: NDArray[np.float32],
+    temp_c: NDArray[np.float32],
+) -> dict[str, NDArray[Any]]:
+    """Advance `state` over N rows; what is known after each, by column name.
+
+    Rows of one slot are in time order, `dt_s` (N,) is the time since its frame before (NaN: first).  Columns
+    (N,): soc, z_med float64; those of _F32 in their units; soc_source (0 cells, 1 pack voltage) and the limits
+    that bind SOP (power.VOLTAGE …) int8; the cells that empty and fill first, int16, −1 where unknown.
+    Columns (N, C) float32: soc_cell, d_soc, d_r0, d_q, resid_v.  Rows of the backfill lane are NaN and change nothing;
+    frozen rows and rows without current change nothing but the uncertainty.
+    """
+    n, cells = cell_v.shape
+    f64, f32 = np.empty((len(_F64), n)), np.empty((len(_F32), n), np.float32)
+    i8, i16 = np.empty((len(_I8), n), np.int8), np.empty((len(_I16), n), np.int16)
+    per_cell = [np.empty((n, cells), np.float32) for _ in _CELLS]
+    pair = np.empty((2, cells), np.float32)
+    _walk(
+        _Config(*astuple(cfg)), pack.cell, pack.table, pack.tau_s, pack.charge_share, pack.discharge_share,
+        slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_v.view(np.int32), temp_c, temp_c.view(np.int32),
+        state.core, state.cell, f64, f32, i8, i16, *per_cell, pair, pair.view(np.int32),
+    )  # fmt: skip
+    out: dict[str, NDArray[Any]] = dict(zip(_CELLS, per_cell, strict=True))
+    for names, columns in ((_F64, f64), (_F32, f32), (_I8, i8), (_I16, i16)):
+        out.update(zip(names, columns, strict=True))
+    return out
+
+
+@njit(cache=True, error_model="numpy")
+def _walk(
+    cfg, pack, table, tau_s, charge_share, discharge_share,
+    slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_bits, temp_c, temp_bits,
+    core, cell, f64, f32, i8, i16, soc_cell, d_soc, d_r0, d_q, resid_v, pair, pair_bits,
+):  # fmt: skip
+    cells, probes = cell_v.shape[1], temp_c.shape[1]
+    nan = np.float32(np.nan)
+    at, scratch = np.empty(ocv.WIDTH), np.empty(cells, np.float32)
+    keys, probe_keys = np.empty(cells, np.int32), np.empty(probes, np.int32)
+    decay, kept, decay_of = np.empty(BRANCHES), np.empty(BRANCHES), -1.0
+    soc.decays(tau_s, cfg.pulse_s, kept)
+    charge_of_pulse = pack.capacity_ah * 3600.0 / cfg.pulse_s
+    for n in range(slot.size):
+        s = slot[n]
+        frozen = (quality[n] & FROZEN) != 0
+        live = lane[n] != BACKFILL
+        v_med, valid = lower_median(cell_v, cell_bits, n, keys)
+        by_cell = valid > 0 and 2 * valid >= cells
+        started = core[s, soc.STARTED] != 0.0
+        if live:
+            dt = dt_s[n]
+            dt = dt if dt > 0.0 else 0.0
+            i = np.float64(current_a[n]) if not frozen else np.nan
+            t_now, probe_count = lower_median(temp_c, temp_bits, n, probe_keys)
+            if probe_count > 0 and not frozen:
+                core[s, soc.TEMP_C] = t_now
+            temp = core[s, soc.TEMP_C]
+            v = np.float64(v_med) if by_cell else np.float64(pack_v[n]) / pack.cells - core[s, soc.PACK_OFFSET_V]
+            i_before = core[s, soc.CURRENT_A]
+            learn_dt = dt
+            if not started and v == v and not frozen:
+                core[s, soc.PACK_OFFSET_V] = pack.sum_offset_v
+                v = v if by_cell else v - pack.sum_offset_v
+                ocv.look_up(table, 0.5, temp, at)
+                soc.start(core, s, table, at, pack, cfg, v, i, temp)
+                imbalance.begin(core, s, _SHARED, cfg)
+                started, i_before, learn_dt = True, i, _FIRST_DT_S
+            elif started and dt > 0.0:
+                d_z, d_var, mean_a = soc.move(core, s, pack, cfg, dt, i)
+                ocv.look_up(table, core[s, soc.Z], temp, at)
+                if dt != decay_of:
+                    soc.decays(tau_s, dt, decay)
+                    decay_of = dt
+                soc.relax(core, s, pack, cfg, at, decay, dt, d_z, d_var, mean_a)
+                imbalance.drift(core, s, _SHARED, cell, cfg, dt, d_z, d_var)
+        innov = np.nan
+        seen = live and started and not frozen
+        if seen:
+            ocv.look_up(table, core[s, soc.Z], temp, at)
+            drop = i * at[R0]
+            d_i = i - i_before if i_before == i_before else 0.0
+            if i == i and v == v and learn_dt > 0.0:
+                extra = 0.0 if by_cell else cfg.pack_noise_v * cfg.pack_noise_v
+                innov = soc.correct(core, s, pack, cfg, at, v, i, d_i, extra, learn_dt)
+                if by_cell and pack_v[n] == pack_v[n]:
+                    off = np.float64(pack_v[n]) / pack.cells - v
+                    core[s, soc.PACK_OFFSET_V] += (off - core[s, soc.PACK_OFFSET_V]) * min(learn_dt / 3600.0, 1.0)
+                watts = -i * v * pack.cells
+                core[s, soc.POWER_W] = power.mean_power(core[s, soc.POWER_W], watts, dt, cfg.power_memory_s)
+                ocv.look_up(table, core[s, soc.Z], temp, at)
+        if seen and by_cell and i == i:
+            imbalance.residuals(cell, s, cell_v, n, v_med, at[DOCV], drop, resid_v)
+            if learn_dt > 0.0 and at[DOCV] >= cfg.flat_v and (quality[n] & SWEEP_SKEW) == 0:
+                imbalance.correct(
+                    core, s, _SHARED, cell, cfg, resid_v, n, at[DOCV], drop, d_i * at[R0], learn_dt, scratch
+                )
+        else:
+            for c in range(cells):
+                resid_v[n, c] = nan
+        f32[2, n] = v_med if by_cell else nan
+        f32[3, n] = innov
+        i8[0, n] = CELL if by_cell else PACK
+        if not (live and started):
+            _blank(n, f64, f32, i8, i16, soc_cell, d_soc, d_r0, d_q)
+            continue
+        z, scale = core[s, soc.Z], core[s, soc.SCALE]
+        ocv.look_up(table, z, temp, at)
+        f64[1, n] = z
+        f32[1, n] = at[R0] * (1.0 + scale)
+        if by_cell:
+            left, room, low_cell, high_cell = imbalance.usable(cell, s, z, pair, pair_bits)
+            i16[0, n], i16[1, n] = low_cell, high_cell
+            z32, zero, one = np.float32(z), np.float32(0.0), np.float32(1.0)
+            for c in range(cells):
+                x = z32 + cell[s, imbalance.D_SOC, c]
+                x = x if x > zero else zero
+                soc_cell[n, c] = x if x < one else one
+            for c in range(cells):
+                d_soc[n, c] = cell[s, imbalance.D_SOC, c]
+            for c in range(cells):
+                d_r0[n, c] = cell[s, imbalance.D_R0, c]
+            for c in range(cells):
+                d_q[n, c] = cell[s, imbalance.D_Q, c]
+            spread = core[s, _SHARED + ZZ]
+            f32[7, n], f32[8, n] = np.sqrt(spread), np.sqrt(core[s, _SHARED + RR])
+            f32[9, n] = np.sqrt(core[s, _SHARED + QQ])
+        else:
+            left, room, spread = z, 1.0 - z, 0.0
+            i16[0, n], i16[1, n] = -1, -1
+            f32[7, n], f32[8, n], f32[9, n] = nan, nan, nan
+            for c in range(cells):
+                soc_cell[n, c] = d_soc[n, c] = d_r0[n, c] = d_q[n, c] = nan
+        f64[0, n] = left / (left + room)
+        f32[0, n] = np.sqrt(core[s, soc.P_ZZ] + spread)
+        f32[10, n] = pack.capacity_ah * (left + room)
+        _powers(cfg, pack, charge_share, discharge_share, at, core, cell, s, n, by_cell, kept,
+                left * charge_of_pulse, room * charge_of_pulse, temp_c, f32, i8, pair, pair_bits)  # fmt: skip
+        amps = max(core[s, soc.POWER_W], 0.0) / (pack.cells * at[OCV])
+        volts = power.soe(table, z, left, temp, scale, amps, pack.v_min, at)
+        f32[4, n] = volts * pack.capacity_ah * pack.cells * 1e-3
+
+
+@njit(cache=True, error_model="numpy")
+def _blank(n, f64, f32, i8, i16, soc_cell, d_soc, d_r0, d_q):
+    """Write "not known" into a row, but for what its own voltages said."""
+    nan = np.float32(np.nan)
+    f64[0, n] = f64[1, n] = np.nan
+    for k in range(f32.shape[0]):
+        if k != 2:
+            f32[k, n] = nan
+    i8[1, n] = i8[2, n] = -1
+    i16[0, n] = i16[1, n] = -1
+    for c in range(d_soc.shape[1]):
+        soc_cell[n, c] = d_soc[n, c] = d_r0[n, c] = d_q[n, c] = nan
+
+
+@njit(cache=True, error_model="numpy")
+def _powers(
+    cfg, pack, charge_share, discharge_share, at, core, cell, s, n, by_cell, kept,
+    charge_left_a, charge_room_a, temp_c, f32, i8, pair, pair_bits,
+):  # fmt: skip
+    """Write SOP and what binds it into row `n`."""
+    r_pulse, left_v = power.pulse(at, core, s, soc.U, core[s, soc.SCALE], kept)
+    rest_v = at[OCV] + pack.hysteresis_v * core[s, soc.H] + core[s, soc.BIAS_V] + left_v
+    low, high = max(rest_v - pack.v_min, 0.0), max(pack.v_max - rest_v, 0.0)
+    if by_cell:
+        low, high = power.headroom(cell, s, at[DOCV], rest_v - pack.v_min, pack.v_max - rest_v, pair, pair_bits)
+    charge_now, discharge_now = 1.0, 1.0
+    for p in range(temp_c.shape[1]):  # the coldest and the hottest probe bind
+        t = temp_c[n, p]
+        if t == t:
+            charge_now = min(charge_now, power.derating(charge_share, t))
+            discharge_now = min(discharge_now, power.derating(discharge_share, t))
+    f32[5, n], i8[1, n] = power.sop(
+        low / r_pulse, pack.cells, r_pulse, rest_v, pack.discharge_max_a, discharge_now, charge_left_a
+    )
+    f32[6, n], i8[2, n] = power.sop(
+        high / r_pulse, pack.cells, -r_pulse, rest_v, pack.charge_max_a, charge_now, charge_room_a
+    )
