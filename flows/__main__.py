@@ -1,0 +1,205 @@
+"""The command `ibms`: what a person types, and how an error reaches them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from flows.cache import use_kernel_cache
+
+app = typer.Typer(
+    name="ibms",
+    help="Streaming battery management for electric-vehicle fleets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+run_app = typer.Typer(no_args_is_help=True, help="Run a flow until its input ends.")
+train_app = typer.Typer(no_args_is_help=True, help="Train a model from a lake, in a fixed order.")
+app.add_typer(run_app, name="run")
+app.add_typer(train_app, name="train")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Lake = Annotated[Path, typer.Option("--lake", help="The lake's directory.")]
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 - a callback of typer
+    if value:
+        typer.echo(f"ibms {version('ibms')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show: Annotated[  # noqa: ARG001 - the callback acts on it
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,  # noqa: FBT002 - an option
+) -> None:
+    """Streaming battery management for electric-vehicle fleets."""
+
+
+@app.command()
+def demo(
+    vehicles: Annotated[int, typer.Option(min=1, help="Vehicles to simulate.")] = 200,
+    hours: Annotated[float, typer.Option(min=0.05, help="Hours of driving, charging and parking.")] = 24.0,
+    period: Annotated[float, typer.Option(min=0.1, help="Seconds between frames.")] = 10.0,
+    out: Annotated[Path | None, typer.Option(help="Where the lake goes; a new directory by default.")] = None,
+    json: Json = False,  # noqa: FBT002 - an option
+) -> None:
+    """Simulate a fleet with faults, run the fleet flow into a lake, replay a CAN trace, and report."""
+    from flows.demo import run_demo  # noqa: PLC0415 - a command imports what it needs, so that help is quick
+
+    run_demo(vehicles, hours, period, out, as_json=json)
+
+
+@app.command()
+def replay(
+    traces: Annotated[list[Path], typer.Argument(help="CAN traces or tables (.log .asc .blf .trc .mf4 .csv .parquet; .gz).")],
+    pack: Annotated[str, typer.Option(help="Pack model, e.g. bmw-i3-60ah or generic-nmc@96c16t60ah.")],
+    dbc: Annotated[str, typer.Option(help="DBC file, or the name of one that ships.")] = "",
+    map_: Annotated[str, typer.Option("--map", help="Mapping TOML; found by the DBC's name where left out.")] = "",
+    vehicle: Annotated[str, typer.Option(help="Vehicle id; by default the file's name.")] = "",
+    period: Annotated[float, typer.Option(min=0.001, help="Seconds between assembled frames.")] = 1.0,
+    speed: Annotated[str, typer.Option(help="max, or times real time, e.g. 1 or 10.")] = "max",
+    start: Annotated[str, typer.Option(help="Start of traces that have relative times, ISO 8601.")] = "",
+    from_: Annotated[str, typer.Option("--from", help="First time to replay, ISO 8601.")] = "",
+    to: Annotated[str, typer.Option("--to", help="Time to stop before, ISO 8601.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Lake directory to write (default ./lake).")] = None,
+    frames: Annotated[Path | None, typer.Option(help="Write decoded frames to this Parquet file instead.")] = None,
+    can: Annotated[str, typer.Option(help="Send raw CAN frames to INTERFACE:CHANNEL instead.")] = "",
+) -> None:
+    """Feed recorded traces through the fleet flow, exactly as live frames go."""
+    from flows.replay import ReplayOptions, run_replay  # noqa: PLC0415 - see demo
+
+    run_replay(
+        ReplayOptions(
+            traces=tuple(traces), pack=pack, dbc=dbc, map=map_, vehicle=vehicle, period_s=period, speed=speed,
+            start=start, from_time=from_, to_time=to, out=out, frames=frames, can=can,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def simulate(
+    vehicles: Annotated[int, typer.Option(min=1, help="Vehicles.")] = 10,
+    hours: Annotated[float, typer.Option(min=0.05, help="Hours.")] = 24.0,
+    period: Annotated[float, typer.Option(min=0.1, help="Seconds between frames.")] = 10.0,
+    pack: Annotated[str, typer.Option(help="Pack model.")] = "generic-nmc@96c16t60ah",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same fleet.")] = 1,
+    faults: Annotated[bool, typer.Option(help="Schedule faults.")] = True,  # noqa: FBT002 - an option
+    frames: Annotated[Path, typer.Option(help="Parquet file to write; truth goes beside it.")] = Path("fleet.parquet"),
+) -> None:
+    """Write a simulated fleet's frames and their truth to Parquet."""
+    from flows.simulate import run_simulate  # noqa: PLC0415 - see demo
+
+    run_simulate(vehicles, hours, period, pack, seed, frames, faults=faults)
+
+
+@run_app.command("fleet")
+def run_fleet(
+    config: Annotated[Path, typer.Option(help="Settings, TOML.")],
+    process: Annotated[int | None, typer.Option(help="Number of this process in a cluster, from 0.")] = None,
+    addresses: Annotated[str, typer.Option(help="host:port of every process of the cluster, by comma.")] = "",
+) -> None:
+    """Run the fleet flow as a settings file says."""
+    from flows.fleet_run import run_configured  # noqa: PLC0415 - see demo
+
+    run_configured(config, process, addresses.split(",") if addresses else None)
+
+
+@train_app.command("anomaly")
+def train_anomaly(
+    model: Annotated[Path, typer.Option(help="File to write.")] = Path("anomaly.json"),
+    lake: Lake = Path("lake"),
+    until: Annotated[str, typer.Option(help="Use windows that end before this time, ISO 8601.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the trees.")] = 1,
+) -> None:
+    """Train the fleet anomaly model on a lake's windows."""
+    from flows.train import run_train_anomaly  # noqa: PLC0415 - see demo
+
+    run_train_anomaly(lake, model, until, seed)
+
+
+@app.command()
+def query(
+    sql: Annotated[str | None, typer.Argument(help="SQL; without it tables and views are listed.")] = None,
+    lake: Lake = Path("lake"),
+    format_: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
+    out: Annotated[Path | None, typer.Option(help="File to write instead of standard output.")] = None,
+) -> None:
+    """Ask the lake in SQL."""
+    from flows.query import run_query  # noqa: PLC0415 - see demo
+
+    run_query(lake, sql, format_, out or sys.stdout)
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Lake of one run.")],
+    run_b: Annotated[Path, typer.Argument(help="Lake of another run over the same trace.")],
+    tolerance: Annotated[float, typer.Option(min=0, help="Relative difference that counts as equal.")] = 1e-6,
+    json: Json = False,  # noqa: FBT002 - an option
+) -> None:
+    """Say what changed between two runs: incidents, sessions, and windows beyond tolerance."""
+    from flows.compare import run_compare  # noqa: PLC0415 - see demo
+
+    if run_compare(run_a, run_b, tolerance, as_json=json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    stage: Annotated[str | None, typer.Argument(help="One stage; all by default.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Recorded data (IBMS_DATA).")] = None,
+    json: Json = False,  # noqa: FBT002 - an option
+) -> None:
+    """Measure speed stage by stage, and estimation on recorded data."""
+    from flows.bench import run_bench  # noqa: PLC0415 - see demo
+
+    run_bench(stage, data, as_json=json)
+
+
+def main() -> None:
+    """Run the command; any error is one line on standard error, with exit code 2, or 1 where the run broke."""
+    use_kernel_cache()
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as nothing:
+        nothing.show()
+        sys.exit(2)
+    except click.ClickException as wrong:
+        _fail(wrong.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing is wrong
+    except Exception as error:
+        if "IBMS_TRACEBACK" in os.environ:
+            raise
+        cause = _root(error)
+        text = str(cause) or type(cause).__name__
+        if isinstance(cause, ValueError | OSError | LakeError | QueryError):
+            _fail(text, 2)
+        _fail(f"{type(cause).__name__}: {text} (IBMS_TRACEBACK=1 shows where)", 1)
+
+
+def _fail(text: str, code: int) -> None:
+    sys.stderr.write(f"ibms: {' '.join(text.split())}\n")
+    sys.exit(code)
+
+
+def _root(error: BaseException) -> BaseException:
+    """Find what was raised first: bytewax wraps errors of steps in its own."""
+    while (inner := error.__cause__) is not None:
+        error = inner
+    return error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The fleet flow: clean → estimate → diagnose → window → anomaly → incidents → lake, one pipe over shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.operators import KeyedStream
+from bytewax.outputs import Sink
+
+from flows.settings import FleetSettings
+from flows.ticks import to_every_shard
+from operators.anomaly import anomaly
+from operators.clean import clean
+from operators.diagnose import diagnose
+from operators.estimate import estimate
+from operators.incidents import incidents
+from operators.kernels.anomaly import load_model
+from operators.kernels.clean import CleanConfig
+from operators.kernels.window import WindowConfig
+from operators.shard import EVICT, Packs, to_shards
+from operators.window import WindowStepConfig, windows
+from schemas.arrow import LakeItem, Provenance, to_arrow
+from schemas.events import Item, Rows, Tick
+from schemas.pack import load_pack
+
+_INTERNAL = {EVICT, "findings"}  # tables that only steps read
+_INTERNAL_COLUMNS = {"slot"}
+
+
+def build(
+    settings: FleetSettings,
+    source: Source[Item],
+    sink: Sink[Any],
+    models: Sequence[str],
+    *,
+    ticks: Source[Tick] | None = None,
+    packs: Packs = load_pack,
+) -> Dataflow:
+    """Join the steps: frames of `models` from `source`, records to `sink` as (table, Arrow) items.
+
+    `ticks` brings wall time, for idle closing and quiet sinks; a replay has none.
+    """
+    flow = Dataflow("fleet")
+    up = op.flat_map("shard", op.input("source", flow, source), to_shards(settings.shards, packs))
+    if ticks is not None:
+        seconds = op.flat_map("to-every-shard", op.input("ticks", flow, ticks), to_every_shard(models, settings.shards))
+        up = op.merge("with-ticks", up, seconds)
+    up = steps(settings, up, packs)
+    out = op.flat_map_batch("to-arrow", up, _to_lake(provenance(settings, models, packs)))
+    op.output("lake", out, sink)
+    return flow
+
+
+def steps(settings: FleetSettings, up: KeyedStream[Item], packs: Packs) -> KeyedStream[Item]:
+    """Add all stateful steps, in order."""
+    model = load_model(settings.anomaly_model) if settings.anomaly_model else None
+    window = WindowStepConfig(
+        window=WindowConfig(window_s=settings.window_s),
+        state_s=settings.state_s,
+        idle_close_s=settings.idle_close_s,
+        keep_frames=settings.keep_frames,
+    )
+    up = clean("clean", up, packs, CleanConfig(lateness_s=settings.lateness_s))
+    up = estimate("estimate", up, packs)
+    up = diagnose("diagnose", up, packs)
+    up = windows("window", up, packs, window)
+    up = anomaly("anomaly", up, packs, model=model)
+    return incidents("incidents", up, packs)
+
+
+def provenance(settings: FleetSettings, models: Sequence[str], packs: Packs = load_pack) -> Provenance:
+    """Say what makes the records of a run."""
+    trained = load_model(settings.anomaly_model).sha if settings.anomaly_model else ""
+    return Provenance({m: packs(m).sha for m in models}, version("ibms"), settings.params(), trained)
+
+
+def _to_lake(made_by: Provenance) -> Any:  # noqa: ANN401 - a mapper of bytewax
+    def convert(keyed: list[tuple[str, Item]]) -> Iterable[tuple[str, LakeItem]]:
+        records = [r for _, item in keyed if (r := _outward(item)) is not None]
+        return [("lake", record) for record in to_arrow(records, made_by)]
+
+    return convert
+
+
+def _outward(item: Item) -> Item | None:
+    """Leave out what only steps read."""
+    if not isinstance(item, Rows):
+        return item
+    if item.table in _INTERNAL:
+        return None
+    return replace(item, data={k: v for k, v in item.data.items() if k not in _INTERNAL_COLUMNS})
