@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 _SHOWN = 80  # characters of a wrong value that an error repeats
 
@@ -32,17 +32,20 @@ def parse_toml(data: bytes, file: str, error: type[ConfigError] = ConfigError) -
 class Table:
     """One TOML table being read: each getter checks a key, `done` refuses the keys nobody asked for."""
 
-    def __init__(self, data: dict[str, Any], file: str, where: str = "", error: type[ConfigError] = ConfigError) -> None:
+    def __init__(
+        self, data: dict[str, Any], file: str, where: str = "", error: type[ConfigError] = ConfigError
+    ) -> None:
         self.file = file
         self._data = data
         self._where = where
         self._error = error
         self._known: list[str] = []
 
-    def bad(self, key: str, accepted: str, value: object = None) -> ConfigError:
-        """Make the error for a key of this table (None: it is missing)."""
+    def refuse(self, key: str, accepted: str, value: object = None) -> NoReturn:
+        """Raise the error for a key of this table (None: it is missing)."""
         got = "nothing" if value is None else shown(value)
-        return self._error(f"{self._where}{key} must be {accepted}; got {got} ({self.file})")
+        msg = f"{self._where}{key} must be {accepted}; got {got} ({self.file})"
+        raise self._error(msg)
 
     def raw(self, key: str) -> Any:  # noqa: ANN401 - TOML holds anything
         """Give a key's value unchecked, None where it is missing."""
@@ -55,7 +58,7 @@ class Table:
         value = default if value is None else value
         allowed = list(choices)
         if not isinstance(value, str) or (allowed and value not in allowed) or not value:
-            raise self.bad(key, f"one of {', '.join(allowed)}" if allowed else "a text", value)
+            self.refuse(key, f"one of {', '.join(allowed)}" if allowed else "a text", value)
         return value
 
     def truth(self, key: str, *, default: bool | None = None) -> bool:
@@ -63,24 +66,22 @@ class Table:
         value = self.raw(key)
         value = default if value is None else value
         if not isinstance(value, bool):
-            raise self.bad(key, "true or false", value)
+            self.refuse(key, "true or false", value)
         return value
 
     def integer(self, key: str, low: int, high: int) -> int:
         """Give a whole number in low..high."""
         value = self.raw(key)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.bad(key, f"a whole number in {low}..{high}", value)
+            self.refuse(key, f"a whole number in {low}..{high}", value)
         return value
 
-    def number(
-        self, key: str, low: float, high: float, *, above: bool = False, default: float | None = None
-    ) -> float:
+    def number(self, key: str, low: float, high: float, *, above: bool = False, default: float | None = None) -> float:
         """Give a finite number in low..high; `above` excludes low itself."""
         value = self.raw(key)
         value = default if value is None else value
         if not _in(value, low, high, above=above):
-            raise self.bad(key, f"a number {_span(low, high, above=above)}", value)
+            self.refuse(key, f"a number {_span(low, high, above=above)}", value)
         return float(value)
 
     def numbers(self, key: str, low: float, high: float, *, above: bool = False, rising: bool = False) -> list[float]:
@@ -88,10 +89,10 @@ class Table:
         value = self.raw(key)
         accepted = f"a list of numbers {_span(low, high, above=above)}{', strictly increasing' if rising else ''}"
         if not isinstance(value, list) or not value:
-            raise self.bad(key, accepted, value)
+            self.refuse(key, accepted, value)
         for i, item in enumerate(value):
             if not _in(item, low, high, above=above) or (rising and i and item <= value[i - 1]):
-                raise self.bad(f"{key}[{i}]", accepted.replace("a list of numbers", "a number", 1), item)
+                self.refuse(f"{key}[{i}]", accepted.replace("a list of numbers", "a number", 1), item)
         return [float(item) for item in value]
 
     def matrix(self, key: str, shape: tuple[int, ...], low: float, high: float, *, above: bool = False) -> Any:  # noqa: ANN401 - nested lists
@@ -104,15 +105,10 @@ class Table:
         low, high, above = span
         if not shape:
             if not _in(value, low, high, above=above):
-                raise self.bad(key, f"a number {_span(low, high, above=above)}", value)
+                self.refuse(key, f"a number {_span(low, high, above=above)}", value)
             return
         if not isinstance(value, list) or len(value) != shape[0]:
-            what = f"a list of {shape[0]} {'numbers' if len(shape) == 1 else 'lists'}"
-            got = f"a list of {len(value)}: {shown(value)}" if isinstance(value, list) else shown(value)
-            if value is None:
-                raise self.bad(key, what)
-            msg = f"{self._where}{key} must be {what}; got {got} ({self.file})"
-            raise self._error(msg)
+            self.refuse(key, f"a list of {shape[0]} {'numbers' if len(shape) == 1 else 'lists'}", value)
         for i, item in enumerate(value):
             self._nested(f"{key}[{i}]", item, shape[1:], span)
 
@@ -120,16 +116,17 @@ class Table:
         """Give a table inside this one."""
         value = self.raw(key)
         if not isinstance(value, dict):
-            raise self.bad(key, "a table", value)
+            self.refuse(key, "a table", value)
         return Table(value, self.file, f"{self._where}{key}.", self._error)
 
     def tables(self, key: str) -> list[Table]:
         """Give a list of one or more tables."""
         value = self.raw(key)
         if not isinstance(value, list) or not value or not all(isinstance(v, dict) for v in value):
-            raise self.bad(key, "a list of tables", value)
+            self.refuse(key, "a list of tables", value)
         return [Table(v, self.file, f"{self._where}{key}[{i}].", self._error) for i, v in enumerate(value)]
 
+    @property
     def keys(self) -> list[str]:
         """Name the keys that the file has in this table."""
         return list(self._data)
@@ -138,7 +135,7 @@ class Table:
         """Refuse keys that nobody asked for: a misspelt key must not be silently ignored."""
         for key in self._data:
             if key not in self._known:
-                raise self.bad(key, f"a known key ({', '.join(self._known)})", self._data[key])
+                self.refuse(key, f"a known key ({', '.join(self._known)})", self._data[key])
 
 
 def _in(value: object, low: float, high: float, *, above: bool) -> bool:

@@ -80,12 +80,12 @@ def read_limits(rows: list[Table]) -> tuple[Limit, ...]:
     for row, limit in zip(rows, limits, strict=True):
         tiers = seen.setdefault((limit.quantity, limit.over, limit.direction), {})
         if limit.tier in tiers:
-            raise row.bad("tier", "given once per quantity, side and direction", limit.tier)
+            row.refuse("tier", "given once per quantity, side and direction", limit.tier)
         tiers[limit.tier] = limit.bound
         given = [tiers[t] for t in TIERS if t in tiers]
         if given != sorted(given, reverse=not limit.over):
             order = " ≤ ".join(TIERS if limit.over else TIERS[::-1])
-            raise row.bad("bound", f"in the order {order} among the rows of {limit.quantity}", limit.bound)
+            row.refuse("bound", f"in the order {order} among the rows of {limit.quantity}", limit.bound)
     return limits
 
 
@@ -107,11 +107,11 @@ def _read(row: Table) -> Limit:
     )
     row.done()
     if limit.for_s >= limit.max_detect_s:
-        raise row.bad("max_detect_s", f"> for_s ({limit.for_s:g})", limit.max_detect_s)
+        row.refuse("max_detect_s", f"> for_s ({limit.for_s:g})", limit.max_detect_s)
     if limit.latch == (limit.reset == "auto"):
-        raise row.bad("reset", "auto where latch is false, standby or service where it is true", limit.reset)
+        row.refuse("reset", "auto where latch is false, standby or service where it is true", limit.reset)
     if quantity == "current_a" and (not limit.over or limit.direction == "any"):
-        raise row.bad("direction", "charge or discharge, with over = true, for current_a", limit.direction)
+        row.refuse("direction", "charge or discharge, with over = true, for current_a", limit.direction)
     return limit
 
 
@@ -121,6 +121,12 @@ _CELL_MAX_V = {"nmc": (4.21, 4.23, 4.25), "lfp": (3.65, 3.70, 3.80)}
 _CELL_MIN_V = {"nmc": (3.00, 2.85, 2.70), "lfp": (2.70, 2.60, 2.50)}
 _TEMP_MAX_C = (50.0, 55.0, 60.0)
 _CURRENT = (1.0, 1.1, 1.25)  # of the pack's largest current
+# for_s and max_detect_s.  for_s follows foxBMS 2's counters; max_detect_s leaves room for a bus that sends a value
+# every 100 ms (current) to 2 s (temperature).
+_VOLTAGE_S = (0.5, 2.0)
+_CURRENT_S = (0.1, 0.6)
+_SLOW_S = (5.0, 15.0)
+_ISOLATION_S = (5.0, 30.0)
 
 
 def default_limits(chemistry: str, series: int, charge_max_a: float, discharge_max_a: float) -> tuple[Limit, ...]:
@@ -130,42 +136,39 @@ def default_limits(chemistry: str, series: int, charge_max_a: float, discharge_m
     otherwise after the stop.  Cold never opens: it takes the current to zero.
     """
     v_max, v_min = _CELL_MAX_V[chemistry], _CELL_MIN_V[chemistry]
+    high, low = ("inform", "zero_current", "open_at_standstill"), ("inform", "derate", "open_at_standstill")
     rows = [
-        *_tiers("cell_v", v_max, 0.02, ("inform", "zero_current", "open_at_standstill")),
-        *_tiers("cell_v", v_min, 0.05, ("inform", "derate", "open_at_standstill"), over=False),
-        *_tiers("pack_v", [series * v for v in v_max], 0.02 * series, ("inform", "zero_current", "open_at_standstill")),
-        *_tiers("pack_v", [series * v for v in v_min], 0.05 * series, ("inform", "derate", "open_at_standstill"), over=False),
+        *_tiers("cell_v", v_max, high, 0.02, _VOLTAGE_S),
+        *_tiers("cell_v", v_min, low, 0.05, _VOLTAGE_S, over=False),
+        *_tiers("pack_v", [series * v for v in v_max], high, 0.02 * series, _VOLTAGE_S),
+        *_tiers("pack_v", [series * v for v in v_min], low, 0.05 * series, _VOLTAGE_S, over=False),
     ]
-    slow = {"for_s": 5.0, "max_detect_s": 15.0}
-    for direction, cold_c, max_a in (("charge", 0.0, charge_max_a), ("discharge", -20.0, discharge_max_a)):
-        rows += _tiers("temp_c", _TEMP_MAX_C, 2.0, ("derate", "derate", "open_at_standstill"), direction, **slow)
-        rows += _tiers("temp_c", [cold_c], 2.0, ("zero_current",), direction, over=False, **slow)
-        amps = [max_a * k for k in _CURRENT]
-        quick = {"for_s": 0.1, "max_detect_s": 0.5}
-        rows += _tiers("current_a", amps, 0.05 * max_a, ("inform", "derate", "open_now"), direction, **quick)
-    isolation = {"for_s": 5.0, "max_detect_s": 30.0}
-    rows += _tiers("isolation_ohm_per_v", [500.0, 100.0], 50.0, ("inform", "open_at_standstill"), over=False, **isolation)
-    rows += _tiers("cell_dev_v", [0.3], 0.05, ("inform",), tiers=("RSL",), **slow)
-    rows += _tiers("temp_dev_c", [10.0], 2.0, ("inform",), tiers=("RSL",), **slow)
+    hot, fast = ("derate", "derate", "open_at_standstill"), ("inform", "derate", "open_now")
+    for way, cold_c, max_a in (("charge", 0.0, charge_max_a), ("discharge", -20.0, discharge_max_a)):
+        rows += _tiers("temp_c", _TEMP_MAX_C, hot, 2.0, _SLOW_S, way)
+        rows += _tiers("temp_c", [cold_c], ("zero_current",), 2.0, _SLOW_S, way, over=False)
+        rows += _tiers("current_a", [max_a * k for k in _CURRENT], fast, 0.05 * max_a, _CURRENT_S, way)
+    rows += _tiers("isolation_ohm_per_v", [500.0, 100.0], high[::2], 50.0, _ISOLATION_S, over=False)
+    rows += _tiers("cell_dev_v", [0.3], ("inform",), 0.05, _SLOW_S)
+    rows += _tiers("temp_dev_c", [10.0], ("inform",), 2.0, _SLOW_S)
     mismatch = max(3.0, 0.03 * series * (v_max[0] + v_min[0]) / 2)
-    rows += _tiers("sum_mismatch_v", [mismatch], 1.0, ("inform",), tiers=("RSL",), **slow)
+    rows += _tiers("sum_mismatch_v", [mismatch], ("inform",), 1.0, _SLOW_S)
     return tuple(rows)
 
 
 def _tiers(
     quantity: str,
     bounds: Iterable[float],
-    hysteresis: float,
     actions: tuple[str, ...],
+    hysteresis: float,
+    seconds: tuple[float, float],
     direction: str = "any",
     *,
-    tiers: tuple[str, ...] = (),
     over: bool = True,
-    for_s: float = 0.5,
-    max_detect_s: float = 2.0,
 ) -> list[Limit]:
-    """Give a row per bound; two bounds are RSL and MSL, one is MOL unless `tiers` says otherwise."""
-    names = tiers or {1: TIERS[:1], 2: TIERS[1:], 3: TIERS}[len(actions)]
+    """Give a row per bound: three are MOL, RSL and MSL, two RSL and MSL, one MOL if it acts, otherwise RSL."""
+    single = "RSL" if actions == ("inform",) else "MOL"
+    names = {1: (single,), 2: TIERS[1:], 3: TIERS}[len(actions)]
     return [
         Limit(
             quantity=quantity,
@@ -173,9 +176,9 @@ def _tiers(
             bound=round(bound, 3),
             over=over,
             direction=direction,
-            for_s=for_s,
+            for_s=seconds[0],
             min_samples=3,
-            max_detect_s=max_detect_s,
+            max_detect_s=seconds[1],
             hysteresis=round(hysteresis, 3),
             action=action,
             latch=tier == "MSL",

@@ -136,14 +136,16 @@ def load_pack(name: str) -> PackModel:
     base, at, suffix = name.partition("@") if "/" not in name else _split_path(name)
     path = Path(base) if base.endswith(".toml") else PACKS_DIR / f"{base}.toml"
     if not base.endswith(".toml") and base not in pack_names():
-        msg = f"pack must be one of {', '.join(pack_names())}, or a path to a .toml; got {shown(base)} ({PACKS_DIR.name})"
+        accepted = f"one of {', '.join(pack_names())}, or a path to a .toml"
+        msg = f"pack must be {accepted}; got {shown(base)} ({PACKS_DIR.name})"
         raise PackError(msg)
     try:
         data = path.read_bytes()
     except OSError as bad:
         msg = f"pack must be a readable .toml; got {bad.strerror} ({path})"
         raise PackError(msg) from None
-    return parse_pack(data, name, f"packs/{path.name}" if path.parent == PACKS_DIR else str(path), suffix if at else None)
+    file = f"packs/{path.name}" if path.parent == PACKS_DIR else str(path)
+    return parse_pack(data, name, file, suffix if at else None)
 
 
 def pack_names() -> list[str]:
@@ -187,7 +189,7 @@ def parse_pack(data: bytes, name: str, file: str, suffix: str | None = None) -> 
         charge_max_a=top.number("charge_max_a", 0, 10_000, above=True),
         discharge_max_a=top.number("discharge_max_a", 0, 10_000, above=True),
         break_current_a=top.number("break_current_a", 0, 10_000, above=True),
-        provenance={key: sources.text(key) for key in sources.keys()},
+        provenance={key: sources.text(key) for key in sources.keys},
     )
     top.done()
     return _sized(pack, groups, sensors, ah) if generic else pack
@@ -238,13 +240,13 @@ def _read_ocv(t: Table) -> Ocv:
     soc = t.numbers("soc", 0, 1, rising=True)
     temp_c = t.numbers("temp_c", -60, 100, rising=True)
     if soc[0] != 0 or soc[-1] != 1:
-        raise t.bad("soc", "from 0 to 1", soc)
+        t.refuse("soc", "from 0 to 1", soc)
     v = t.matrix("v", (len(temp_c), len(soc)), 0.5, 6)
     for i, row in enumerate(v):
         for k in range(1, len(soc)):
             least = OCV_SLOPE_MIN * (soc[k] - soc[k - 1])
             if row[k] - row[k - 1] < least:
-                raise t.bad(f"v[{i}][{k}]", f"≥ {row[k - 1] + least:.6g}, since OCV rises with SOC", row[k])
+                t.refuse(f"v[{i}][{k}]", f"≥ {row[k - 1] + least:.6g}, since OCV rises with SOC", row[k])
     t.done()
     return Ocv(np.array(soc), np.array(temp_c), np.array(v, np.float64))
 
@@ -280,28 +282,32 @@ def _read_probes(top: Table, series: int, probes: int, groups: int, sensors: int
         even = np.arange(groups) * sensors // groups if sensors else np.full(groups, -1)
         return even.astype(np.int16)
     if not isinstance(value, list) or len(value) != series or groups != series or sensors != probes:
-        raise top.bad("probe_of_cell", f'"even" or a list of {series} probe numbers', value)
+        top.refuse("probe_of_cell", f'"even" or a list of {series} probe numbers', value)
     for i, item in enumerate(value):
         if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item <= probes:
-            raise top.bad(f"probe_of_cell[{i}]", f"a probe, 1..{probes}, or 0 for none", item)
+            top.refuse(f"probe_of_cell[{i}]", f"a probe, 1..{probes}, or 0 for none", item)
     return (np.array(value) - 1).astype(np.int16)
 
 
 @lru_cache(maxsize=256)
 def _grid(pack: PackModel) -> PackGrid:
-    v, dv = pchip(pack.ocv.soc, pack.ocv.v, GRID_SOC)
-    res = pack.resistance
+    return build_grid(pack.ocv, pack.resistance)
+
+
+def build_grid(ocv: Ocv, res: Resistance) -> PackGrid:
+    """Evaluate tables on the uniform axes of PackGrid; its arrays are read-only, since many share them."""
+    v, dv = pchip(ocv.soc, ocv.v, GRID_SOC)
     log_r, _ = pchip(res.soc, np.log(np.concatenate([res.r0_ohm[None], res.rb_ohm])), GRID_SOC)
     r = np.exp(between(res.temp_c, log_r, GRID_TEMP_C))
     grid = PackGrid(
         soc=GRID_SOC,
         temp_c=GRID_TEMP_C,
-        ocv=between(pack.ocv.temp_c, v, GRID_TEMP_C),
-        docv=np.maximum(between(pack.ocv.temp_c, dv, GRID_TEMP_C), OCV_SLOPE_MIN),
+        ocv=between(ocv.temp_c, v, GRID_TEMP_C),
+        docv=np.maximum(between(ocv.temp_c, dv, GRID_TEMP_C), OCV_SLOPE_MIN),
         r0=np.ascontiguousarray(r[0]),
         rb=np.ascontiguousarray(r[1:]),
         tau_s=res.tau_s,
     )
     for table in (grid.ocv, grid.docv, grid.r0, grid.rb, grid.tau_s):
-        table.setflags(write=False)  # shared by every user of the pack
+        table.setflags(write=False)
     return grid

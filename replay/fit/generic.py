@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from replay.fit.render import Floats, PackSpec
+from replay.fit.rc import Floats, Tables
+from replay.fit.render import PackSpec
 
 R_SOC = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 R_TEMP_C = (-30.0, -20.0, -10.0, 0.0, 10.0, 25.0, 40.0, 60.0)
@@ -18,15 +19,20 @@ NMC_OCV = (
 )  # fmt: skip
 LFP_OCV = (
     (0.0, 2.75), (0.02, 2.97), (0.05, 3.13), (0.075, 3.185), (0.1, 3.206), (0.15, 3.222), (0.2, 3.245), (0.25, 3.265),
-    (0.3, 3.28), (0.35, 3.287), (0.4, 3.2895), (0.5, 3.293), (0.6, 3.2975), (0.65, 3.312), (0.7, 3.3285), (0.75, 3.3315),
-    (0.8, 3.3333), (0.85, 3.3351), (0.9, 3.3369), (0.95, 3.34), (0.98, 3.35), (0.99, 3.37), (1.0, 3.42),
+    (0.3, 3.28), (0.35, 3.287), (0.4, 3.2895), (0.5, 3.293), (0.6, 3.2975), (0.65, 3.312), (0.7, 3.3285),
+    (0.75, 3.3315), (0.8, 3.3333), (0.85, 3.3351), (0.9, 3.3369), (0.95, 3.34), (0.98, 3.35), (0.99, 3.37), (1.0, 3.42),
 )  # fmt: skip
 
 
 def resistance(at_25c: float, shape: tuple[float, ...], arrhenius_k: float) -> Floats:
     """Spread one value over R_TEMP_C × R_SOC: a factor per SOC times exp(E/R (1/T − 1/298 K))."""
     kelvin = np.array(R_TEMP_C) + 273.15
-    return at_25c * np.exp(arrhenius_k * (1 / kelvin - 1 / 298.15))[:, None] * np.array(shape)
+    return np.asarray(at_25c * np.exp(arrhenius_k * (1 / kelvin - 1 / 298.15))[:, None] * np.array(shape))
+
+
+def _tables(ocv: tuple[tuple[float, float], ...], tau_s: tuple[float, ...], r_ohm: list[Floats]) -> Tables:
+    soc, v = np.array(ocv).T
+    return Tables(soc, np.array([25.0]), v[None], np.array(R_SOC), np.array(R_TEMP_C), np.array(r_ohm), np.array(tau_s))
 
 
 def nmc() -> PackSpec:
@@ -47,22 +53,22 @@ def nmc() -> PackSpec:
         break_current_a=3.5,
         ocv_source="borrowed",
         ocv_from="typical NMC-graphite cell (literature)",
-        ocv_soc=[k for k, _ in NMC_OCV],
-        ocv_temp_c=[25.0],
-        ocv_v=np.array([[v for _, v in NMC_OCV]]),
-        r_soc=R_SOC,
-        r_temp_c=R_TEMP_C,
-        r0_ohm=resistance(0.8e-3, r0, 1900.0),
-        tau_s=(10.0, 120.0, 800.0),
-        rb_ohm=np.array([
-            resistance(0.3e-3, r0, 2800.0), resistance(0.35e-3, slow, 2800.0), resistance(0.25e-3, slow, 2800.0)
-        ]),
+        tables=_tables(
+            NMC_OCV,
+            (10.0, 120.0, 800.0),
+            [
+                resistance(0.8e-3, r0, 1900.0),
+                resistance(0.3e-3, r0, 2800.0),
+                resistance(0.35e-3, slow, 2800.0),
+                resistance(0.25e-3, slow, 2800.0),
+            ],
+        ),
         hysteresis_v=0.0,
         heat_capacity_j_per_k=1800.0,
         loss_w_per_k=0.5,
         provenance={
             "ocv": "typical values for NMC 622/111 against graphite at 25 °C, rounded, no single measurement",
-            "resistance": "48 mΩ·Ah ohmic, 54 mΩ·Ah in three branches; Arrhenius 1900 K and 2800 K: typical of automotive cells",
+            "resistance": "48 mΩ·Ah ohmic, 54 mΩ·Ah in branches; Arrhenius 1900 K and 2800 K: typical, assumed",
             "thermal": "2 kg of cell per 60 Ah at 900 J/(kg K)",
             "limits": "default profile; 3 C charge, 6 C discharge assumed; break current as in foxBMS 2's example",
         },
@@ -87,22 +93,22 @@ def lfp() -> PackSpec:
         break_current_a=3.5,
         ocv_source="borrowed",
         ocv_from="typical LFP-graphite cell (literature)",
-        ocv_soc=[k for k, _ in LFP_OCV],
-        ocv_temp_c=[25.0],
-        ocv_v=np.array([[v for _, v in LFP_OCV]]),
-        r_soc=R_SOC,
-        r_temp_c=R_TEMP_C,
-        r0_ohm=resistance(0.55e-3, r0, 2200.0),
-        tau_s=(10.0, 120.0, 1200.0),
-        rb_ohm=np.array([
-            resistance(0.2e-3, r0, 3200.0), resistance(0.2e-3, slow, 3200.0), resistance(0.2e-3, slow, 3200.0)
-        ]),
+        tables=_tables(
+            LFP_OCV,
+            (10.0, 120.0, 1200.0),
+            [
+                resistance(0.55e-3, r0, 2200.0),
+                resistance(0.2e-3, r0, 3200.0),
+                resistance(0.2e-3, slow, 3200.0),
+                resistance(0.2e-3, slow, 3200.0),
+            ],
+        ),
         hysteresis_v=0.008,
         heat_capacity_j_per_k=2300.0,
         loss_w_per_k=0.6,
         provenance={
-            "ocv": "typical values for LFP against graphite at 25 °C, mean of charge and discharge, no single measurement",
-            "resistance": "55 mΩ·Ah ohmic, 60 mΩ·Ah in three branches; Arrhenius 2200 K and 3200 K: typical of prismatic cells",
+            "ocv": "typical values for LFP against graphite at 25 °C, mean of charge and discharge, assumed",
+            "resistance": "55 mΩ·Ah ohmic, 60 mΩ·Ah in branches; Arrhenius 2200 K and 3200 K: typical, assumed",
             "hysteresis": "half of the 10-20 mV gap between charge and discharge that is usually reported",
             "thermal": "2.3 kg of cell per 100 Ah at 1000 J/(kg K)",
             "limits": "default profile; 2 C charge, 4 C discharge assumed; break current as in foxBMS 2's example",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.monotone import pchip
-from schemas.pack import GRID_SOC, OCV_SLOPE_MIN, PackGrid
+from schemas.pack import GRID_SOC, OCV_SLOPE_MIN, Ocv, PackGrid, Resistance, build_grid
 
 Floats = NDArray[np.float64]
 _CHUNK = 20_000  # rows whose Jacobian is held at once
@@ -31,7 +31,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tables:
-    """What is fitted: ocv_v (T, K) over ocv_soc and ocv_temp_c; r_ohm (1 + B, T, S), r0 first, over r_soc and r_temp_c."""
+    """What is fitted: OCV and resistances over SOC and temperature.
+
+    ocv_v (T, K) over ocv_temp_c (T,) and ocv_soc (K,); r_ohm (1 + B, T, S), r0 first, over r_temp_c and r_soc; tau_s (B,).
+    """
 
     ocv_soc: Floats
     ocv_temp_c: Floats
@@ -40,6 +43,11 @@ class Tables:
     r_temp_c: Floats
     r_ohm: Floats
     tau_s: Floats
+
+    def grid(self) -> PackGrid:
+        """Evaluate as a pack file with these tables would."""
+        resistance = Resistance(self.r_soc, self.r_temp_c, self.r_ohm[0], self.tau_s, self.r_ohm[1:])
+        return build_grid(Ocv(self.ocv_soc, self.ocv_temp_c, self.ocv_v), resistance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +102,18 @@ def fit(start: Tables, runs: Sequence[Run], priors: Priors, every: int = 1, roun
 
     Takes every `every`-th row.
     """
-    columns = [np.concatenate([getattr(run, name)[::every] for run in runs]) for name in ("soc", "temp_c", "v")]
+    soc, temp_c, v = (np.concatenate([getattr(run, name)[::every] for run in runs]) for name in ("soc", "temp_c", "v"))
     x = np.concatenate([branch_currents(r.t_s, r.current_a, start.tau_s)[:, ::every] for r in runs], axis=1)
     weight = _SIGMA_V**2 * _ROWS_PER_FACT / every
     tables = start
     for _ in range(rounds):
         a, b = _prior_equations(start, tables, priors)
-        for low in range(0, columns[0].size, _CHUNK):
+        for low in range(0, v.size, _CHUNK):
             part = slice(low, low + _CHUNK)
-            jac, model = _linearise(tables, *(c[part] for c in columns[:2]), x[:, part])
+            jac, model = _linearise(tables, soc[part], temp_c[part], x[:, part])
             a += jac.T @ jac / weight
-            b += jac.T @ (columns[2][part] - model) / weight
-        step = np.linalg.solve(a, b)
+            b += jac.T @ (v[part] - model) / weight
+        step = np.asarray(np.linalg.solve(a, b), np.float64)
         tables = _moved(tables, step)
         if np.abs(step).max() < 1e-4:  # noqa: PLR2004 - 0.1 mV, 0.01 % of R: less than the file shows
             break

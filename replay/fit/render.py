@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from schemas.limits import Limit, default_limits
-
-Floats = NDArray[np.float64]
+from replay.fit.rc import Floats, Tables
+from schemas.limits import default_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +28,7 @@ class PackSpec:
     break_current_a: float
     ocv_source: str
     ocv_from: str
-    ocv_soc: Sequence[float]
-    ocv_temp_c: Sequence[float]
-    ocv_v: Floats
-    r_soc: Sequence[float]
-    r_temp_c: Sequence[float]
-    r0_ohm: Floats
-    tau_s: Sequence[float]
-    rb_ohm: Floats
+    tables: Tables
     heat_capacity_j_per_k: float
     loss_w_per_k: float
     provenance: Mapping[str, str]
@@ -45,7 +36,6 @@ class PackSpec:
     hysteresis_v: float = 0.0
     sum_offset_v: float = 0.0
     probe_of_cell: str | Sequence[int] = "even"
-    derating: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 # Share of the largest current by temperature.  Cold charging plates lithium on graphite, heat ages.
@@ -66,11 +56,11 @@ DERATING: dict[str, dict[str, Sequence[float]]] = {
 
 def render(spec: PackSpec) -> str:
     """Give the file's text; voltages to 0.1 mV, resistances to four digits."""
-    derating = spec.derating or DERATING[spec.chemistry]
+    derating, tables = DERATING[spec.chemistry], spec.tables
     limits = default_limits(spec.chemistry, spec.series, spec.charge_max_a, spec.discharge_max_a)
     lines = [
         f"# {spec.about}",
-        "# Written by `just fit-packs`; what the numbers are from is under [provenance]. Ah, ohm and J/K are per cell group.",
+        "# Written by `just fit-packs`; [provenance] says from what. Ah, ohm and J/K are per cell group.",
         *_pairs(
             generic=spec.generic,
             chemistry=spec.chemistry,
@@ -94,13 +84,13 @@ def render(spec: PackSpec) -> str:
         "",
         "[ocv]",
         *_pairs(source=spec.ocv_source, **{"from": spec.ocv_from}),
-        *_pairs(soc=spec.ocv_soc, temp_c=spec.ocv_temp_c),
-        *_table("v", spec.ocv_v, 4),
+        *_pairs(soc=tables.ocv_soc, temp_c=tables.ocv_temp_c),
+        *_table("v", tables.ocv_v, 4),
         "",
         "[resistance]",
-        *_pairs(soc=spec.r_soc, temp_c=spec.r_temp_c, tau_s=spec.tau_s),
-        *_table("r0_ohm", spec.r0_ohm),
-        *_table("rb_ohm", spec.rb_ohm),
+        *_pairs(soc=tables.r_soc, temp_c=tables.r_temp_c, tau_s=tables.tau_s),
+        *_table("r0_ohm", tables.r_ohm[0]),
+        *_table("rb_ohm", tables.r_ohm[1:]),
         "",
         "[thermal]",
         *_pairs(heat_capacity_j_per_k=spec.heat_capacity_j_per_k, loss_w_per_k=spec.loss_w_per_k),
