@@ -126,9 +126,7 @@ def _provenance(model: str, provenance: Provenance) -> dict[str, str]:
     }
 
 
-def _batch(
-    table: str, n: int, ready: Mapping[str, pa.Array], data: Mapping[str, NDArray[Any]]
-) -> pa.RecordBatch:
+def _batch(table: str, n: int, ready: Mapping[str, pa.Array], data: Mapping[str, NDArray[Any]]) -> pa.RecordBatch:
     schema = SCHEMAS[table]
     unknown = set(data) - set(schema.names)
     assert not unknown, f"{table} has no columns {sorted(unknown)}"

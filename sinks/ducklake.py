@@ -6,13 +6,13 @@ import fcntl
 import importlib
 import os
 import sqlite3
-from importlib.resources import files
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from schemas.tables import DAY, TABLES
+from sinks.views import PRECEDENCE, precedence, views
 
 CATALOG = "catalog.sqlite"
 COMPACT_EVERY = 50  # publishes
@@ -72,8 +72,17 @@ def open_writer(lake: Path, *, encrypt: bool = False) -> duckdb.DuckDBPyConnecti
         raise LakeError(msg)
     con.execute(f"SET memory_limit = '{MEMORY}'; SET threads = 1")  # one thread: one file a partition, in order
     con.execute(f"SET temp_directory = {_text(lake / 'tmp')}")
-    _make_tables(con)
+    con.execute("BEGIN")
+    made = _make_tables(con)
+    con.execute("COMMIT")
+    if made:  # before the views: setting an option after a transaction that made views crashes DuckLake 1.5.5
+        # Rows in the catalog are not encrypted; the progress row says nothing that needs to be.
+        inline = "CALL ducklake_set_option('lake', 'data_inlining_row_limit', "
+        con.execute(f"{inline}{0 if _encrypted(con) else INLINE_ROWS})")
+        con.execute(f"{inline}{INLINE_ROWS}, schema => 'raw', table_name => 'progress')")
+    con.execute("BEGIN")
     _make_views(con)
+    con.execute("COMMIT")
     return con
 
 
@@ -90,33 +99,47 @@ def lock(lake: Path) -> int:
     return handle
 
 
-def published(con: duckdb.DuckDBPyConnection, sink: str) -> int:
-    """Give the last epoch of a sink that the lake holds, 0 where none."""
-    row = con.execute("SELECT max(seq) FROM lake.raw.progress WHERE sink = ?", [sink]).fetchone()
-    return 0 if row is None or row[0] is None else int(row[0])
+def new_run(con: duckdb.DuckDBPyConnection, sink: str) -> int:
+    """Give a fresh start of a sink its number in this lake, from 1."""
+    row = con.execute("SELECT coalesce(max(run), 0) + 1 FROM lake.raw.progress").fetchone()
+    assert row is not None
+    con.execute("INSERT INTO lake.raw.progress VALUES (?, ?, 0)", [sink, row[0]])
+    return int(row[0])
+
+
+def published(con: duckdb.DuckDBPyConnection, sink: str) -> tuple[int, int]:
+    """Give a sink's newest run and the last epoch of it that the lake holds; 0 where none."""
+    row = con.execute(
+        "SELECT run, max(seq) FROM lake.raw.progress WHERE sink = ? GROUP BY run ORDER BY run DESC LIMIT 1", [sink]
+    ).fetchone()
+    return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
 
 def publish(con: duckdb.DuckDBPyConnection, sink: str, seq: int, tables: dict[str, pa.Table]) -> bool:
-    """Insert rows of all tables and advance the sink's progress to `seq`, in one transaction.
+    """Insert rows of all tables and advance the newest run of the sink to epoch `seq`, in one transaction.
 
     Gives False, and changes nothing, where the lake already holds `seq`.
     """
     con.execute("BEGIN")
     try:
-        if published(con, sink) >= seq:
+        run, in_lake = published(con, sink)
+        if in_lake >= seq:
             con.execute("ROLLBACK")
             return False
         for table, rows in tables.items():
             names = ", ".join(f'"{name}"' for name in rows.schema.names)
             con.register("incoming", rows)
-            con.execute(f"INSERT INTO lake.raw.{table} ({names}) SELECT {names} FROM incoming ORDER BY {_order(table)}")
+            con.execute(
+                f"INSERT INTO lake.raw.{table} ({names}, {PRECEDENCE}) "
+                f"SELECT {names}, {precedence(table, run)} FROM incoming ORDER BY {_order(table)}"
+            )
             con.unregister("incoming")
-        con.execute("INSERT INTO lake.raw.progress VALUES (?, ?)", [sink, seq])
+        con.execute("INSERT INTO lake.raw.progress VALUES (?, ?, ?)", [sink, run, seq])
         con.execute("COMMIT")
     except duckdb.Error:
         con.execute("ROLLBACK")
         raise
-    publishes = con.execute("SELECT count(*) FROM lake.raw.progress").fetchone()
+    publishes = con.execute("SELECT count(*) FROM lake.raw.progress WHERE seq > 0").fetchone()
     assert publishes is not None
     if publishes[0] % COMPACT_EVERY == 0:
         compact(con)
@@ -171,42 +194,40 @@ def _encrypted(con: duckdb.DuckDBPyConnection) -> bool:
     return row is not None and row[0] == "true"
 
 
-def _make_tables(con: duckdb.DuckDBPyConnection) -> None:
-    found: dict[str, set[str]] = {}
+def _make_tables(con: duckdb.DuckDBPyConnection) -> bool:
+    """Make the tables and columns that are missing; gives whether the lake was empty."""
     rows = con.execute(
         "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'lake' AND schema_name = 'raw'"
     )
+    found: dict[str, set[str]] = {}
     for table, column in rows.fetchall():
         found.setdefault(table, set()).add(column)
-    con.execute("BEGIN")
     if not found:
-        con.execute("CREATE SCHEMA IF NOT EXISTS lake.raw")
-        con.execute("CREATE TABLE lake.raw.progress (sink VARCHAR, seq BIGINT)")
+        con.execute("CREATE SCHEMA lake.raw")
+        con.execute("CREATE TABLE lake.raw.progress (sink VARCHAR, run BIGINT, seq BIGINT)")
     for table, columns in TABLES.items():
+        typed = {c.name: f'"{c.name}" {_SQL_TYPES[c.type]}' for c in columns} | {PRECEDENCE: f"{PRECEDENCE} BIGINT"}
         if table not in found:
-            text = ", ".join(f'"{c.name}" {_SQL_TYPES[c.type]}' for c in columns)
-            con.execute(f"CREATE TABLE lake.raw.{table} ({text})")
+            con.execute(f"CREATE TABLE lake.raw.{table} ({', '.join(typed.values())})")
             con.execute(f"ALTER TABLE lake.raw.{table} SET SORTED BY ({_order(table)})")
             if table in DAY:
                 day = DAY[table]
-                con.execute(f"ALTER TABLE lake.raw.{table} SET PARTITIONED BY (year({day}), month({day}), day({day}), model)")
-            continue
-        for column in columns:
-            if column.name not in found[table]:
-                con.execute(f'ALTER TABLE lake.raw.{table} ADD COLUMN "{column.name}" {_SQL_TYPES[column.type]}')
-    con.execute("COMMIT")
-    if not found:
-        # Rows in the catalog are not encrypted; the progress row says nothing that needs to be.
-        rows_inline = 0 if _encrypted(con) else INLINE_ROWS
-        con.execute(f"CALL ducklake_set_option('lake', 'data_inlining_row_limit', {rows_inline})")
-        con.execute("CALL ducklake_set_option('lake', 'data_inlining_row_limit', 100, schema => 'raw', table_name => 'progress')")
+                parts = f"year({day}), month({day}), day({day}), model"
+                con.execute(f"ALTER TABLE lake.raw.{table} SET PARTITIONED BY ({parts})")
+        for name in typed.keys() - found.get(table, typed.keys()):
+            con.execute(f"ALTER TABLE lake.raw.{table} ADD COLUMN {typed[name]}")
+    return not found
 
 
 def _make_views(con: duckdb.DuckDBPyConnection) -> None:
-    """Keep the lake's views equal to schemas/sql; they are in the lake, so that any DuckDB client has them."""
-    views = {p.name.removesuffix(".sql"): p.read_text() for p in files("schemas").joinpath("sql").iterdir()}
-    for name, text in sorted(views.items()):
-        con.execute(f"CREATE OR REPLACE VIEW lake.main.{name} AS {text}")
+    """Keep the lake's views equal to this version's; they are in the lake, so that any DuckDB client has them."""
+    rows = con.execute("SELECT view_name, comment FROM duckdb_views() WHERE database_name = 'lake' AND NOT internal")
+    found = dict(rows.fetchall())
+    for view in views():
+        text = f"{view.about}\n{view.sql}"  # DuckDB rewrites a view's SQL; its comment stays as it is
+        if found.get(view.name) != text:
+            con.execute(f"CREATE OR REPLACE VIEW lake.main.{view.name} AS {view.sql}")
+            con.execute(f"COMMENT ON VIEW lake.main.{view.name} IS {_text(text)}")
 
 
 def _order(table: str) -> str:

@@ -76,25 +76,27 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
         self._now_ns = 0  # newest tick
         self._since_ns = 0  # tick time at which the oldest waiting epoch was first seen to wait
         self._collecting = False  # an item came since the last snapshot
-        self._seq = self._resume(resume_state)
+        self._run, self._seq = self._resume(resume_state)
         self._waiting = self._pending.sizes()
 
-    def _resume(self, state: dict[str, Any] | None) -> int:
-        """Give the epoch to count on from; its rows and all before it are in the lake after this."""
-        in_lake = ducklake.published(self._con, self._sink.name)
+    def _resume(self, state: dict[str, Any] | None) -> tuple[int, int]:
+        """Give the run, and the epoch to count on from; its rows and all before it are in the lake after this."""
+        sink = self._sink
         if state is None:
             self._pending.drop(list(self._pending.sizes()))
-            return in_lake
+            return ducklake.new_run(self._con, sink.name), 0
+        run, in_lake = ducklake.published(self._con, sink.name)
         seq = int(state["seq"])
-        if state["name"] != self._sink.name:
-            msg = f"the recovery store belongs to the sink {state['name']}, not {self._sink.name}"
+        if (sink.name, run) != (state["name"], state["run"]):
+            theirs = f"run {state['run']} of {state['name']}"
+            msg = f"the recovery store is of {theirs}; the lake {sink.lake} is at run {run} of {sink.name}"
             raise LakeError(msg)
         if in_lake > seq:
-            msg = f"the lake {self._sink.lake} holds epoch {in_lake}, the recovery store is older: epoch {seq}"
+            msg = f"the lake {sink.lake} holds epoch {in_lake} of {sink.name}; the recovery store is older: epoch {seq}"
             raise LakeError(msg)
         self._pending.drop([s for s in self._pending.sizes() if s > seq])
-        _publish_all(self._con, self._pending, self._sink.name)
-        return seq
+        _publish_all(self._con, self._pending, sink.name)
+        return run, seq
 
     def write_batch(self, values: list[LakeItem]) -> None:
         """Collect rows; at the first item after a snapshot that snapshot is durable."""
@@ -107,18 +109,24 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
         for value in values:
             if not isinstance(value, Tick):
                 self._pending.add(*value)
+        if not self._sink.recovery and self._pending.collected >= self._sink.due[1]:
+            self._seal()  # nothing will be resumed, so nothing waits for a snapshot
+            self._publish_if_due()
 
     def snapshot(self) -> dict[str, Any]:
-        """Make the epoch's rows a pending file; gives the sink's name and the number of that epoch."""
+        """Make the epoch's rows a pending file; gives the sink's name and run, and the number of that epoch."""
+        self._seal()
+        self._collecting = False
+        if not self._sink.recovery:
+            self._publish_if_due()
+        return {"version": 1, "name": self._sink.name, "run": self._run, "seq": self._seq}
+
+    def _seal(self) -> None:
         size = self._pending.seal(self._seq + 1)
         if size:
             self._seq += 1
             self._waiting[self._seq] = size
             self._since_ns = self._since_ns or self._now_ns
-        self._collecting = False
-        if not self._sink.recovery:
-            self._publish_if_due()
-        return {"version": 1, "name": self._sink.name, "seq": self._seq}
 
     def close(self) -> None:
         """Let go of the lake; without recovery, publish the rest first."""
@@ -160,7 +168,7 @@ def publish_pending(lake: Path, name: str) -> int:
 def _publish_all(con: duckdb.DuckDBPyConnection, pending: Pending, name: str) -> int:
     """Publish every waiting epoch at once and delete its file; an epoch that the lake has is only deleted."""
     epochs = list(pending.sizes())
-    in_lake = ducklake.published(con, name)
+    _, in_lake = ducklake.published(con, name)
     new = [seq for seq in epochs if seq > in_lake]
     if new:
         ducklake.publish(con, name, new[-1], pending.tables(new))

@@ -29,18 +29,21 @@ class Pending:
         (self.folder / _OPEN).unlink(missing_ok=True)
         self._rows: dict[str, list[pa.RecordBatch]] = {}
         self._bytes = 0
+        self.collected = 0  # bytes since the last `seal`, on disk or not
         self._file: pa.NativeFile | None = None
 
     def add(self, table: str, batch: pa.RecordBatch) -> None:
         """Collect rows of the current epoch."""
         self._rows.setdefault(table, []).append(batch)
         self._bytes += batch.nbytes
+        self.collected += batch.nbytes
         if self._bytes >= SPILL_BYTES:
             self._spill()
 
     def seal(self, seq: int) -> int:
         """Make what was collected durable as epoch `seq`; gives its bytes, 0 where there was nothing."""
         self._spill()
+        self.collected = 0
         if self._file is None:
             return 0
         self._file.close()
