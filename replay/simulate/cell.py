@@ -1,0 +1,123 @@
+"""Physics of one cell group: OCV, RC branches, hysteresis, heat, as compiled functions without state of their own.
+
+Voltage of a group at SOC z and temperature T, current i positive into it:
+
+    v = ocv(z, T) + h + i r0(z, T) + Σ u_b        τ_b du_b/dt = i rb(z, T) − u_b        dh/dq = γ (H sign(i) − h)
+
+Each interval is solved exactly for a current that is constant in pieces (no step-size error): all groups of a pack
+share i and τ, so the pieces are folded once per pack into a decay and a drive per branch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from schemas.pack import PackGrid
+
+OCV, R0, RB = 0, 1, 2  # places in the last axis of a cell table; branch b is at RB + b
+SOC_STEPS, TEMP_LOW_C, TEMP_STEP_C = 200, -30.0, 5.0  # the axes of PackGrid
+HYSTERESIS_RATE = 25.0  # γ per full charge: 4 % of capacity turns the branch round by 63 %
+ZERO_C_K = 273.15
+
+
+def cell_table(grid: PackGrid) -> NDArray[np.float32]:
+    """Interleave a pack's tables, (T, K, 2 + B): ocv (V), r0 (ohm), rb (ohm)."""
+    return np.ascontiguousarray(np.stack([grid.ocv, grid.r0, *grid.rb], axis=-1), np.float32)
+
+
+@njit(cache=True, inline="always")
+def soc_at(z):
+    """Find SOC on the table's axis: lower index and weight; beyond 0..1 the edge is continued in a straight line."""
+    x = z * SOC_STEPS
+    k = min(max(int(x), 0), SOC_STEPS - 1)
+    return k, x - k
+
+
+@njit(cache=True, inline="always")
+def temp_at(temp_c, temps):
+    """Find a temperature on the table's axis of `temps` rows: lower index and weight, clamped at the edges."""
+    x = min(max((temp_c - TEMP_LOW_C) / TEMP_STEP_C, 0.0), temps - 1.0)
+    j = min(int(x), max(temps - 2, 0))
+    return j, x - j
+
+
+@njit(cache=True, inline="always")
+def value_at(table, j, wt, k, wz, m):
+    """Read column `m` of a cell table, bilinear."""
+    j2 = min(j + 1, table.shape[0] - 1)
+    low = table[j, k, m] + wz * (table[j, k + 1, m] - table[j, k, m])
+    high = table[j2, k, m] + wz * (table[j2, k + 1, m] - table[j2, k, m])
+    return low + wt * (high - low)
+
+
+@njit(cache=True, inline="always")
+def fold(current_a, dt_s, tau_s, decay, drive):
+    """Add a piece of constant current to an interval, in place: u after it = decay·u before + rb·drive."""
+    for b in range(tau_s.size):
+        e = np.exp(-dt_s / tau_s[b])
+        decay[b] *= e
+        drive[b] = drive[b] * e + current_a * (1.0 - e)
+
+
+@njit(cache=True, inline="always")
+def hysteresis_after(h_v, amplitude_v, charge_ah, capacity_ah):
+    """Move the hysteresis voltage by a net charge (Plett's one-state form), V."""
+    if charge_ah == 0.0:
+        return h_v
+    end = amplitude_v if charge_ah > 0.0 else -amplitude_v
+    return end + (h_v - end) * np.exp(-HYSTERESIS_RATE * abs(charge_ah) / capacity_ah)
+
+
+@njit(cache=True, inline="always")
+def temp_after(temp_c, heat_w, dt_s, heat_capacity, loss, env_c, neighbour, sum_neighbours_c, neighbours):
+    """Move a group's temperature by one implicit step: stable at any dt, C ΔT = dt (heat − losses at its end)."""
+    rate = heat_capacity / dt_s
+    return (rate * temp_c + heat_w + loss * env_c + neighbour * sum_neighbours_c) / (
+        rate + loss + neighbour * neighbours
+    )
+
+
+@njit(cache=True)
+def _trace(table, temp_c, tau_s, capacity_ah, soc0, hysteresis_v, t_s, current_a, u, v, soc):
+    z, h = soc0, 0.0
+    decay, drive = np.ones(tau_s.size), np.zeros(tau_s.size)
+    j, wt = temp_at(temp_c, table.shape[0])
+    for n in range(t_s.size):
+        if n:
+            dt_s = t_s[n] - t_s[n - 1]
+            charge_ah = current_a[n] * dt_s / 3600.0
+            z += charge_ah / capacity_ah
+            h = hysteresis_after(h, hysteresis_v, charge_ah, capacity_ah)
+            decay[:], drive[:] = 1.0, 0.0
+            fold(current_a[n], dt_s, tau_s, decay, drive)
+        k, wz = soc_at(z)
+        v[n] = value_at(table, j, wt, k, wz, OCV) + h + current_a[n] * value_at(table, j, wt, k, wz, R0)
+        for b in range(tau_s.size):
+            u[b] = decay[b] * u[b] + value_at(table, j, wt, k, wz, RB + b) * drive[b]
+            v[n] += u[b]
+        soc[n] = z
+
+
+def voltage_trace(
+    table: NDArray[np.float32],
+    tau_s: NDArray[np.float64],
+    capacity_ah: float,
+    t_s: NDArray[np.float64],
+    current_a: NDArray[np.float64],
+    *,
+    temp_c: float = 25.0,
+    soc0: float = 1.0,
+    hysteresis_v: float = 0.0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give voltage (N,) and SOC (N,) of one rested group at a fixed temperature under a recorded current.
+
+    `current_a[n]` holds from `t_s[n − 1]` to `t_s[n]`; `table` as `cell_table` makes it.
+    """
+    v, soc = np.empty(t_s.size), np.empty(t_s.size)
+    args: tuple[Any, ...] = (temp_c, tau_s, capacity_ah, soc0, hysteresis_v, t_s, current_a, np.zeros(tau_s.size))
+    _trace(table, *args, v, soc)
+    return v, soc
