@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from operators.dbc import load_dbc
+from tests.support.can_data import dbc_path
+
+
+def test_a_file_that_is_missing_or_no_dbc_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none\.dbc: cannot be read"):
+        load_dbc(tmp_path / "none.dbc")
+    (tmp_path / "bad.dbc").write_bytes(b"\xff\xfenot a dbc")
+    with pytest.raises(ValueError, match=r"bad\.dbc: not a DBC file"):
+        load_dbc(tmp_path / "bad.dbc")
+
+
+def test_overlapping_signals_of_a_real_file_are_read() -> None:
+    signals = load_dbc(dbc_path("bmw_i3_lim")).by_name["LIMMsg3B4"].signals
+    assert {"PP_Status", "HW_Charger_EN"} <= set(signals)
+
+
+def test_a_multiplexer_with_a_long_name_keeps_its_signals() -> None:
+    message = load_dbc(dbc_path("tesla_model3")).by_name["ID201VCFRONT_loggingAndVitals10Hz"]
+    mux = message.signals["VCFRONT_exvState"].mux
+    assert mux is not None
+    assert mux.name == "VCFRONT_loggingAndVitals10HzIndex"
+
+
+def test_the_cycle_time_is_in_seconds() -> None:
+    assert load_dbc(dbc_path("foxbms")).by_name["f_BmsState"].cycle_s == pytest.approx(0.1)
