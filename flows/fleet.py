@@ -20,7 +20,7 @@ from operators.clean import clean
 from operators.diagnose import diagnose
 from operators.estimate import estimate
 from operators.incidents import incidents
-from operators.kernels.anomaly import load_model
+from operators.fleet_model import load_model
 from operators.kernels.clean import CleanConfig
 from operators.kernels.window import WindowConfig
 from operators.shard import EVICT, Packs, to_shards

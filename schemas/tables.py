@@ -84,10 +84,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
     r0_high_cell i16 the cell with the highest resistance
     capacity_low_cell i16 the cell with the smallest capacity
     drift f32 Page-Hinkley statistic of the worst feature over its threshold
-    anomaly_score f32 online model of this pack, 0..1 quantile
+    anomaly_score f32 online model of this pack: score above its own 99.9 % quantile; > 0 is odd
     anomaly_fleet f32 fleet model, 0..1
-    anomaly_state i8 0 learning, 1 normal, 2 odd
-    anomaly_feature i8 the feature that weighs most
+    anomaly_state i8 0 learning, 1 normal, 2 odd, -1 not scored
+    anomaly_feature i8 the feature that weighs most: index into operators/kernels/anomaly.py FEATURES
     speed_mean_kmh f32 mean speed
     odo_km f64 odometer at the end
     lat_deg f64 latitude at the end
