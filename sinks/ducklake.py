@@ -36,7 +36,7 @@ _SQL_TYPES: dict[str, str] = {
 }
 
 
-class LakeError(Exception):
+class LakeError(ValueError):
     """What keeps a lake from being opened or written, in one line."""
 
 
@@ -45,10 +45,24 @@ def attach(lake: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
 
     Raises LakeError where there is no lake or its extensions are missing.
     """
+    check(lake)
+    con = _connect()
+    _attach(con, lake, "lake", read_only=read_only)
+    con.execute("USE lake")
+    return con
+
+
+def attach_also(con: duckdb.DuckDBPyConnection, lake: Path, name: str) -> None:
+    """Add a further lake under `name`, for reading.  Raises LakeError where there is none."""
+    check(lake)
+    _attach(con, lake, name, read_only=True)
+
+
+def check(lake: Path) -> None:
+    """Raise LakeError where there is no lake."""
     if not (lake / CATALOG).is_file():
         msg = f"no lake in {lake}: {lake / CATALOG} is missing"
         raise LakeError(msg)
-    return _attach(lake.resolve(), read_only=read_only, encrypt=False)
 
 
 def open_writer(lake: Path, *, encrypt: bool = False) -> duckdb.DuckDBPyConnection:
@@ -66,7 +80,9 @@ def open_writer(lake: Path, *, encrypt: bool = False) -> duckdb.DuckDBPyConnecti
         with sqlite3.connect(catalog) as connection:
             connection.execute("PRAGMA journal_mode=wal")
         connection.close()
-    con = _attach(lake, read_only=False, encrypt=encrypt and fresh)
+    con = _connect()
+    _attach(con, lake, "lake", read_only=False, encrypt=encrypt and fresh)
+    con.execute("USE lake")
     if encrypt and not _encrypted(con):
         msg = f"{lake} was made without encryption; --encrypt needs a new lake"
         raise LakeError(msg)
@@ -92,10 +108,10 @@ def lock(lake: Path) -> int:
     handle = os.open(lake / "writer.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except OSError:
         os.close(handle)
         msg = f"another process writes to the lake {lake}: one writer at a time"
-        raise LakeError(msg) from error
+        raise LakeError(msg) from None
     return handle
 
 
@@ -155,32 +171,35 @@ def compact(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(f"CALL ducklake_cleanup_old_files('lake', older_than => {old})")
 
 
-def _attach(lake: Path, *, read_only: bool, encrypt: bool) -> duckdb.DuckDBPyConnection:
+def _connect() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     _load(con, "sqlite_scanner")
     _load(con, "ducklake")
+    return con
+
+
+def _attach(con: duckdb.DuckDBPyConnection, lake: Path, name: str, *, read_only: bool, encrypt: bool = False) -> None:
+    lake = lake.resolve()
     # The folder may have moved since: what the catalog holds is relative to the data path given here.
     options = [f"DATA_PATH {_text(lake / 'data')}", "OVERRIDE_DATA_PATH true"]
     options += ["READ_ONLY"] if read_only else ["META_BUSY_TIMEOUT 60000"]
     options += ["ENCRYPTED"] if encrypt else []
     try:
-        con.execute(f"ATTACH {_text('ducklake:sqlite:' + str(lake / CATALOG))} AS lake ({', '.join(options)})")
+        con.execute(f"ATTACH {_text('ducklake:sqlite:' + str(lake / CATALOG))} AS {name} ({', '.join(options)})")
     except duckdb.Error as error:
         msg = f"cannot open the lake {lake}: {str(error).splitlines()[0]}"
-        raise LakeError(msg) from error
-    if _encrypted(con):
+        raise LakeError(msg) from None
+    if _encrypted(con, name):
         _load(con, "httpfs")  # its OpenSSL encrypts Parquet
-    con.execute("USE lake")
-    return con
 
 
 def _load(con: duckdb.DuckDBPyConnection, name: str) -> None:
     """Load a signed extension from its wheel: nothing is downloaded."""
     try:
         module = importlib.import_module(f"duckdb_extension_{name}")
-    except ModuleNotFoundError as error:
+    except ModuleNotFoundError:
         msg = f"the lake needs the package duckdb-extension-{name.replace('_', '-')} {duckdb.__version__}"
-        raise LakeError(msg) from error
+        raise LakeError(msg) from None
     assert module.__file__ is not None
     path = Path(module.__file__).parent / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
     if not path.is_file():
@@ -189,8 +208,8 @@ def _load(con: duckdb.DuckDBPyConnection, name: str) -> None:
     con.execute(f"LOAD {_text(path)}")
 
 
-def _encrypted(con: duckdb.DuckDBPyConnection) -> bool:
-    row = con.execute("SELECT value FROM ducklake_options('lake') WHERE option_name = 'encrypted'").fetchone()
+def _encrypted(con: duckdb.DuckDBPyConnection, name: str = "lake") -> bool:
+    row = con.execute(f"SELECT value FROM ducklake_options('{name}') WHERE option_name = 'encrypted'").fetchone()
     return row is not None and row[0] == "true"
 
 

@@ -4,8 +4,8 @@ WITH heard AS (
         vehicle_id,
         pack_id,
         CAST(start_ns AS DATE) AS day,
-        sum(frames) AS frames,
-        sum(complete_frames) AS complete_frames,
+        CAST(sum(frames) AS BIGINT) AS frames,
+        CAST(sum(complete_frames) AS BIGINT) AS complete_frames,
         avg(coverage) AS coverage, -- of the time in windows that had a frame
         sum(epoch_ns(end_ns) - epoch_ns(start_ns)) / 3.6e12 AS window_hours,
         bit_or(quality) AS quality
@@ -17,7 +17,7 @@ holes AS (
         pack_id,
         CAST(from_ns AS DATE) AS day,
         count(*) AS gaps,
-        sum(missing) FILTER (missing > 0) AS missing_frames,
+        CAST(sum(missing) FILTER (missing > 0) AS BIGINT) AS missing_frames,
         max(epoch_ns(to_ns) - epoch_ns(from_ns)) / 1e9 AS longest_gap_s
     FROM gaps
     GROUP BY ALL

@@ -6,7 +6,7 @@ SELECT
     count(DISTINCT nullif(pack_id, '')) AS packs,
     min(t_ns) FILTER (epoch_ns(t_ns) > 0) AS first_t_ns,
     max(t_ns) FILTER (epoch_ns(t_ns) > 0) AS last_t_ns,
-    sum(octet_length(payload)) AS bytes,
+    CAST(sum(octet_length(payload)) AS BIGINT) AS bytes,
     arg_min(detail, id) AS an_example
 FROM dead_letters
 GROUP BY reason, source

@@ -19,7 +19,7 @@ SELECT
     today.model,
     CAST(min(start_ns) AS DATE) AS day,
     count(DISTINCT vehicle_id) AS vehicles,
-    sum(frames) AS frames,
+    CAST(sum(frames) AS BIGINT) AS frames,
     any_value(distance_km) AS distance_km,
     sum(energy_in_kwh) AS energy_in_kwh,
     sum(energy_out_kwh) AS energy_out_kwh,

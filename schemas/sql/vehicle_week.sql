@@ -5,7 +5,7 @@ WITH days AS (
         CAST(start_ns AS DATE) AS day,
         any_value(model) AS model,
         count(*) AS windows,
-        sum(frames) AS frames,
+        CAST(sum(frames) AS BIGINT) AS frames,
         count(*) FILTER (mode = 1) AS driving_windows,
         count(*) FILTER (mode = 2) AS charging_windows,
         max(odo_km) - min(odo_km) AS distance_km,
