@@ -1,0 +1,108 @@
+"""Findings to incidents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from bytewax.operators import KeyedStream
+from numpy.typing import NDArray
+
+from operators.diagnose import FINDINGS
+from operators.kernels import incidents as kernel
+from operators.shard import Packs, Slots, Step, shard_step
+from schemas.events import Incident, Item, Rows
+from schemas.pack import PackModel, load_pack
+
+
+@dataclass
+class IncidentsState:
+    """One slot per pack: what is counted of it; the few incidents themselves are plain values beside."""
+
+    opened: NDArray[np.int32]  # (S,) incidents so far
+
+    @classmethod
+    def empty(cls, slots: int, cells: int, probes: int) -> IncidentsState:  # noqa: ARG003 - every state is made alike
+        """State of packs never seen."""
+        return cls(np.zeros(slots, np.int32))
+
+
+class IncidentsStep(Step):
+    """The open incidents of one shard's packs."""
+
+    def __init__(self, pack: PackModel, slots: Slots, cfg: kernel.IncidentsConfig) -> None:
+        """Start with no incident."""
+        self._model, self._slots, self._cfg = pack.name, slots, cfg
+        self.state = IncidentsState.empty(0, pack.series, pack.probes)
+        self._known: dict[str, list[kernel.Open]] = {}
+
+    def rows(self, rows: Rows) -> list[Item]:
+        """Consume findings: those of one pack at one time together."""
+        if rows.table != FINDINGS:
+            return [rows]
+        out: list[Item] = []
+        d = rows.data
+        names = ("t_ns", "kind", "subject", "subject_kind", "level", "value", "normal", "sigma", "since_ns")
+        every = [kernel.Finding(*values) for values in zip(*(d[n].tolist() for n in names), strict=True)]
+        packs, slots = rows.pack.tolist(), d["slot"].tolist()
+        start = 0
+        for end in range(1, len(every) + 1):
+            same = end < len(every) and (packs[end], every[end].t_ns) == (packs[start], every[start].t_ns)
+            if not same:
+                out += self._of_one(rows, packs[start], slots[start], every[start:end])
+                start = end
+        return out
+
+    def _of_one(self, rows: Rows, pack: int, slot: int, found: list[kernel.Finding]) -> list[Item]:
+        pack_id = rows.packs[pack]
+        known = self._known.setdefault(pack_id, [])
+        out: list[Item] = []
+        for c in kernel.step(self._cfg, known, pack_id, found):
+            self.state.opened[slot] += c.revision == 0
+            out.append(
+                Incident(
+                    id=c.id,
+                    revision=c.revision,
+                    model=rows.model,
+                    pack_id=pack_id,
+                    vehicle_id=rows.vehicles[pack],
+                    kind=c.kind,
+                    subject=c.subject,
+                    severity=c.severity,
+                    status=c.status,
+                    opened_ns=c.opened_ns,
+                    updated_ns=c.updated_ns,
+                    cleared_ns=c.cleared_ns,
+                    text=c.text,
+                    evidence=c.evidence,
+                )
+            )
+        if not known:
+            del self._known[pack_id]
+        return out
+
+    def keep(self, kept: NDArray[np.int64]) -> None:
+        """Forget the incidents of evicted packs."""
+        left = set(self._slots.packs)
+        self._known = {p: o for p, o in self._known.items() if p in left}
+
+    def dump(self) -> dict[str, Any]:
+        """Give the incidents as plain values."""
+        return {"known": [[p, kernel.dump(o)] for p, o in self._known.items()]}
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take back what `dump` gave."""
+        self._known = {p: kernel.load(o) for p, o in data["known"]}
+
+
+def incidents(
+    step_id: str, up: KeyedStream[Item], packs: Packs = load_pack, cfg: kernel.IncidentsConfig | None = None
+) -> KeyedStream[Item]:
+    """Turn findings into incidents; everything else passes."""
+    settings = cfg or kernel.IncidentsConfig()
+
+    def build(pack: PackModel, slots: Slots) -> Step:
+        return IncidentsStep(pack, slots, settings)
+
+    return shard_step(step_id, up, build, packs)

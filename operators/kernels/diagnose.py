@@ -1,0 +1,72 @@
+"""All detectors over one block: hard limits, measurement faults, temperature, cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.kernels import findings, limits, residuals, sensing, thermal
+from schemas.frames import FrameBlock
+from schemas.pack import PackModel
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnoseConfig:
+    """The detectors' settings for one pack model; `docv` (K,) is the OCV's slope over SOC at 25 °C, V."""
+
+    limits: limits.LimitsConfig
+    sensing: sensing.SensingConfig
+    thermal: thermal.ThermalConfig
+    residuals: residuals.ResidualsConfig
+    docv: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, pack: PackModel) -> DiagnoseConfig:
+        """Take what depends on the pack model from it."""
+        grid = pack.grid()
+        return cls(
+            limits.LimitsConfig.of(pack),
+            sensing.SensingConfig(),
+            thermal.ThermalConfig.of(pack),
+            residuals.ResidualsConfig.of(pack),
+            np.ascontiguousarray(grid.docv[int(np.argmin(np.abs(grid.temp_c - 25.0)))]),
+        )
+
+
+@dataclass
+class DiagnoseState:
+    """The detectors' states."""
+
+    limits: limits.LimitsState
+    sensing: sensing.SensingState
+    thermal: thermal.ThermalState
+    residuals: residuals.ResidualsState
+
+    @classmethod
+    def empty(cls, slots: int, cells: int, probes: int) -> DiagnoseState:
+        """State of packs never seen."""
+        return cls(
+            limits.LimitsState.empty(slots, cells, probes),
+            sensing.SensingState.empty(slots, cells, probes),
+            thermal.ThermalState.empty(slots, cells, probes),
+            residuals.ResidualsState.empty(slots, cells, probes),
+        )
+
+
+def step(cfg: DiagnoseConfig, state: DiagnoseState, block: FrameBlock) -> dict[str, NDArray[Any]]:
+    """Run every detector over the rows of `block`; columns of the findings table, F rows in row order.
+
+    Needs what clean and estimate derive.  Rows of one pack must be in time order; backfill rows are skipped.
+    """
+    found = findings.merge(
+        [
+            limits.step(cfg.limits, state.limits, block),
+            sensing.step(cfg.sensing, state.sensing, block),
+            thermal.step(cfg.thermal, state.thermal, block),
+            residuals.step(cfg.residuals, state.residuals, block, cfg.docv),
+        ]
+    )
+    return findings.columns(found, block.t_ns, block.derived["slot"])

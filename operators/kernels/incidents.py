@@ -1,0 +1,316 @@
+"""Findings to incidents: one fault is one incident, opened, updated and cleared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from operators.kernels.kinds import CELL, INDEX, KINDS, PROBE, Kind
+from schemas.ids import record_id
+
+BLOCK = 6  # adjacent cells on one side are one fault
+_SPREAD, _EVENT = INDEX["cell_spread"], INDEX["thermal_event"]
+_CELL_LIMITS = frozenset({INDEX["cell_overvoltage"], INDEX["cell_undervoltage"]})
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentsConfig:
+    """How long incidents stay open to what belongs to them."""
+
+    reopen_s: float = 24 * 3600.0  # a cleared incident that comes back within this time is the same one
+    update_s: float = 3600.0  # between updates of equal severity
+    event_s: float = 24 * 3600.0  # what follows a thermal event within this time is its consequence
+
+    def __post_init__(self) -> None:
+        if min(self.reopen_s, self.update_s, self.event_s) < 0:
+            msg = f"reopen_s, update_s and event_s must be ≥ 0; got {self.reopen_s}, {self.update_s}, {self.event_s}"
+            raise ValueError(msg)
+
+
+@dataclass(slots=True)
+class Finding:
+    """One row of the findings table."""
+
+    t_ns: int
+    kind: int
+    subject: int  # cell or probe, counts from 0; −1 the pack
+    subject_kind: int
+    level: int  # 0 cleared
+    value: float
+    normal: float
+    sigma: float
+    since_ns: int
+
+
+@dataclass(slots=True)
+class Open:
+    """An incident in the making: what it is about and what speaks for it."""
+
+    id: str
+    kind: int
+    subject_kind: int
+    subjects: list[int]  # cells or probes, ascending; empty for the pack
+    opened_ns: int
+    revision: int = -1
+    severity: int = 0
+    updated_ns: int = 0
+    cleared_ns: int = 0  # 0 while open
+    block: bool = False
+    active: dict[tuple[int, int], list[float]] = field(default_factory=dict)  # (kind, subject) → level, value, normal,
+    # sigma, since_ns; since_ns is an int
+    shown: tuple[int, int, int] = (0, 0, 0)  # severity, kind and number of subjects of the newest revision
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to publish of an incident."""
+
+    id: str
+    revision: int
+    kind: str
+    subject: str
+    severity: int
+    status: str  # open | update | clear
+    opened_ns: int
+    updated_ns: int
+    cleared_ns: int
+    text: str
+    evidence: dict[str, float]
+
+
+def step(cfg: IncidentsConfig, known: list[Open], pack_id: str, findings: list[Finding]) -> Iterator[Change]:
+    """Take the findings of one pack at one time, in order; changes `known`, yields what to publish.
+
+    At most one change per incident.  Findings of one family on one subject are one incident; BLOCK or more
+    adjacent cells on one side are one; a thermal event takes in whatever follows it.
+    """
+    t_ns = findings[0].t_ns
+    known[:] = [o for o in known if not o.cleared_ns or t_ns - o.cleared_ns <= cfg.reopen_s * 1e9]
+    blocks = _blocks(findings)
+    touched: list[Open] = []
+    for f in findings:
+        if f.level == 0:
+            homes = [o for o in known if _remove(o, f)]
+            touched += [o for o in homes if o not in touched]
+            continue
+        block = next((b for b in blocks if f.kind == _SPREAD and f.subject in b), None)
+        home = _home(cfg, known, f, block)
+        if home is None:
+            if not KINDS[f.kind].opens:
+                continue
+            home = _new(pack_id, f)
+            known.append(home)
+        _add(home, f, block)
+        if home not in touched:
+            touched.append(home)
+    for o in touched:
+        change = _publish(cfg, o, t_ns)
+        if change is not None:
+            yield change
+
+
+def _blocks(findings: list[Finding]) -> list[list[int]]:
+    """Find runs of BLOCK or more adjacent cells whose spread is raised on one side; gaps of two cells belong."""
+    runs: list[list[int]] = []
+    for side in (-1, 1):
+        run: list[int] = []
+        cells = sorted(f.subject for f in findings if f.kind == _SPREAD and f.level and f.value * side > 0)
+        for c in cells:
+            if run and c - run[-1] > 3:  # noqa: PLR2004 - two cells between
+                runs.append(run)
+                run = []
+            run.append(c)
+        runs.append(run)
+    return [r for r in runs if len(r) >= BLOCK]
+
+
+def _home(cfg: IncidentsConfig, known: list[Open], f: Finding, block: list[int] | None) -> Open | None:
+    """Find the incident that a finding belongs to; open ones before those that have cleared."""
+    kind = KINDS[f.kind]
+    for o in sorted(known, key=lambda o: o.cleared_ns > 0):  # stable: the oldest first
+        if not kind.opens:
+            if not o.cleared_ns:
+                return o
+            continue
+        if o.kind == _EVENT and f.t_ns - o.opened_ns <= cfg.event_s * 1e9:
+            return o
+        own = KINDS[o.kind]
+        if kind.family == own.family:
+            if kind.wide or own.wide or f.subject in o.subjects:
+                return o
+            if f.kind == _SPREAD and o.block and _touches(o, f, block):
+                return o
+        elif f.kind in _CELL_LIMITS and own.family == "cell" and f.subject in o.subjects and not o.cleared_ns:
+            return o
+    return None
+
+
+def _touches(o: Open, f: Finding, block: list[int] | None) -> bool:
+    sides = [e[1] for (kind, _), e in o.active.items() if kind == _SPREAD and e[0] > 0]
+    if sides and sides[0] * f.value < 0:
+        return False
+    cells = block or [f.subject]
+    return cells[0] - 3 <= o.subjects[-1] and cells[-1] + 3 >= o.subjects[0]
+
+
+def _new(pack_id: str, f: Finding) -> Open:
+    who = [f.subject] if f.subject >= 0 else []
+    name = KINDS[f.kind].name
+    return Open(record_id(pack_id, name, _subject(f.subject_kind, who), f.t_ns), f.kind, f.subject_kind, who, f.t_ns)
+
+
+def _add(o: Open, f: Finding, block: list[int] | None) -> None:
+    if o.cleared_ns:
+        o.active.clear()
+    o.cleared_ns = 0
+    key = (f.kind, f.subject)
+    before = o.active.get(key)
+    since = f.since_ns if before is None else min(f.since_ns, int(before[4]))
+    o.active[key] = [f.level, f.value, f.normal, f.sigma, since]
+    o.block = o.block or block is not None
+    if f.subject_kind == o.subject_kind and f.subject >= 0 and o.kind != _EVENT and not KINDS[f.kind].wide:
+        o.subjects = sorted({*o.subjects, f.subject})
+    if KINDS[f.kind].rank > KINDS[o.kind].rank:
+        if f.subject_kind != o.subject_kind or KINDS[f.kind].wide:
+            o.subjects = [f.subject] if f.subject >= 0 else []
+        o.kind, o.subject_kind = f.kind, f.subject_kind
+
+
+def _remove(o: Open, f: Finding) -> bool:
+    """Take back what a clearing finding ends; a wide kind ends whatever subject it was raised with."""
+    wide = KINDS[f.kind].wide
+    ended = [e for k, e in o.active.items() if k[0] == f.kind and (wide or k[1] == f.subject) and e[0] > 0]
+    for e in ended:
+        e[0] = 0  # the numbers stay, so that the clearing can say what it was
+    return bool(ended)
+
+
+def _publish(cfg: IncidentsConfig, o: Open, t_ns: int) -> Change | None:
+    live = any(e[0] > 0 for e in o.active.values())
+    if live:
+        o.severity = max(o.severity if o.revision >= 0 else 0, *(int(e[0]) for e in o.active.values()))
+    now = (o.severity, o.kind, len(o.subjects))
+    if not live:
+        status = "clear"
+        o.cleared_ns = t_ns
+    elif o.revision < 0:
+        status = "open"
+    else:
+        status = "update"
+        reopened = o.shown == (0, 0, 0)
+        worse = o.severity > o.shown[0] or o.kind != o.shown[1]
+        late = now != o.shown and t_ns - o.updated_ns >= cfg.update_s * 1e9
+        if not (reopened or worse or late):
+            return None
+    o.revision += 1
+    o.updated_ns = t_ns
+    o.shown = now if live else (0, 0, 0)
+    return Change(
+        o.id,
+        o.revision,
+        KINDS[o.kind].name,
+        _subject(o.subject_kind, o.subjects),
+        o.severity,
+        status,
+        o.opened_ns,
+        t_ns,
+        o.cleared_ns,
+        _text(o, t_ns),
+        _evidence(o),
+    )
+
+
+def _subject(subject_kind: int, who: list[int]) -> str:
+    """Name cells or probes as people count them, from 1."""
+    name = {CELL: "cell", PROBE: "probe"}.get(subject_kind, "")
+    if not name or not who:
+        return "pack"
+    if len(who) == 1:
+        return f"{name} {who[0] + 1}"
+    return f"{name}s {who[0] + 1}-{who[-1] + 1}"
+
+
+def _leading(o: Open) -> tuple[int, list[float]]:
+    """Choose the evidence that the text tells: what holds before what has cleared, then the naming kind, then size."""
+
+    def weight(item: tuple[tuple[int, int], list[float]]) -> tuple[bool, bool, float, int]:
+        (kind, subject), e = item
+        return e[0] > 0, kind == o.kind, abs(e[1]) if math.isfinite(e[1]) else -1.0, -subject
+
+    (kind, _), evidence = max(o.active.items(), key=weight)
+    return kind, evidence
+
+
+def _text(o: Open, t_ns: int) -> str:
+    at, (_, value, normal, sigma, since_ns) = _leading(o)
+    kind = KINDS[at]
+    text = kind.text.format(
+        subject=_subject(o.subject_kind, o.subjects).capitalize(),
+        value=_shown(kind, value),
+        normal=_shown(kind, normal),
+        side="below" if value < 0 else "above",
+    )
+    if o.cleared_ns:
+        return f"{text[0].upper()}{text[1:]}: this is over since {_when(t_ns)}."
+    sure = _sure(value, sigma)
+    return f"{text[0].upper()}{text[1:]} since {_when(int(since_ns))}; {sure}. {kind.do}"
+
+
+def _shown(kind: Kind, value: float) -> str:
+    if not math.isfinite(value):
+        return "an unknown value"
+    number = value * kind.scale
+    if "{side}" in kind.text:
+        number = abs(number)
+    text = f"{number:.{kind.digits}f}"
+    return f"{text} {kind.unit}" if kind.unit else text
+
+
+def _sure(value: float, sigma: float) -> str:
+    """Say how sure a deviation is, by how many standard deviations it is from nothing."""
+    if not (math.isfinite(value) and math.isfinite(sigma) and sigma > 0):
+        return "measured directly"
+    z = abs(value) / sigma
+    word = "almost certain" if z >= 8 else "very likely" if z >= 5 else "likely" if z >= 3 else "possible"  # noqa: PLR2004
+    return f"{word} ({min(z, 99.0):.0f} σ)"
+
+
+def _when(t_ns: int) -> str:
+    return datetime.fromtimestamp(t_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _evidence(o: Open) -> dict[str, float]:
+    """Give the numbers behind the text: per kind the largest value, what is normal, its σ, and the subjects."""
+    found: dict[str, float] = {"subjects": float(len(o.subjects))}
+    for (kind, _), (_, value, normal, sigma, since_ns) in sorted(o.active.items()):
+        name = KINDS[kind].name
+        if abs(value) >= abs(found.get(name, 0.0)) or name not in found:
+            found |= {
+                name: value,
+                f"{name}_normal": normal,
+                f"{name}_sigma": sigma,
+                f"{name}_since_s": since_ns // 10**9,
+            }
+    return {k: float(v) for k, v in found.items() if math.isfinite(v)}
+
+
+def dump(known: list[Open]) -> list[list[Any]]:
+    """Give incidents as lists of plain values."""
+    return [
+        [
+            o.id, o.kind, o.subject_kind, list(o.subjects), o.opened_ns, o.revision, o.severity, o.updated_ns,
+            o.cleared_ns, o.block, [[*k, *e] for k, e in o.active.items()], list(o.shown),
+        ]
+        for o in known
+    ]  # fmt: skip
+
+
+def load(plain: list[list[Any]]) -> list[Open]:
+    """Take back what `dump` gave."""
+    return [
+        Open(*row[:3], list(row[3]), *row[4:10], {(e[0], e[1]): list(e[2:]) for e in row[10]}, tuple(row[11]))
+        for row in plain
+    ]
