@@ -60,7 +60,7 @@ class EstimateConfig:
     cell_noise_tau_s: float = 40.0
     cell_load_noise: float = 0.05
     cell_skew: float = 0.2
-    cell_outlier_v: float = 0.025  # a residual counts up to this much
+    cell_outlier: float = 4.0  # a residual counts up to this many standard deviations
     flat_v: float = 0.1  # V per unit SOC (1 mV/%): where OCV is flatter, cell differences are not observable
     pulse_s: float = 10.0  # of SOP
     power_memory_s: float = 600.0  # SOE assumes the mean discharge power of the past
@@ -127,13 +127,13 @@ def parameters(pack: PackModel) -> Parameters:
         *share,
         Cell(
             cells=pack.series,
-            capacity_ah=pack.usable_ah,
-            hysteresis_v=pack.hysteresis_v,
+            capacity_ah=float(pack.usable_ah),
+            hysteresis_v=float(pack.hysteresis_v),
             sum_offset_v=pack.sum_offset_v / pack.series,
             v_min=_cell_limit(pack, over=False),
             v_max=_cell_limit(pack, over=True),
-            charge_max_a=pack.charge_max_a,
-            discharge_max_a=pack.discharge_max_a,
+            charge_max_a=float(pack.charge_max_a),
+            discharge_max_a=float(pack.discharge_max_a),
         ),
     )
 
@@ -179,6 +179,8 @@ def step(
     frozen rows and rows without current change nothing but the uncertainty.
     """
     n, cells = cell_v.shape
+    assert cells == pack.cell.cells == state.cell.shape[2], f"{cells} cells, not the pack's {pack.cell.cells}"
+    assert all(len(c) == n for c in (slot, dt_s, quality, lane, current_a, pack_v, temp_c)), "columns differ in length"
     f64, f32 = np.empty((len(_F64), n)), np.empty((len(_F32), n), np.float32)
     i8, i16 = np.empty((len(_I8), n), np.int8), np.empty((len(_I16), n), np.int16)
     per_cell = [np.empty((n, cells), np.float32) for _ in _CELLS]
@@ -202,7 +204,7 @@ def _walk(
 ):  # fmt: skip
     cells, probes = cell_v.shape[1], temp_c.shape[1]
     nan = np.float32(np.nan)
-    at, scratch = np.empty(ocv.WIDTH), np.empty(cells, np.float32)
+    at, scratch, lifted = np.empty(ocv.WIDTH), np.empty(cells, np.float32), np.empty(cells, np.float32)
     keys, probe_keys = np.empty(cells, np.int32), np.empty(probes, np.int32)
     decay, kept, decay_of = np.empty(BRANCHES), np.empty(BRANCHES), -1.0
     soc.decays(tau_s, cfg.pulse_s, kept)
@@ -216,7 +218,7 @@ def _walk(
         started = core[s, soc.STARTED] != 0.0
         if live:
             dt = dt_s[n]
-            dt = dt if dt > 0.0 else 0.0
+            dt = max(0.0, dt)
             i = np.float64(current_a[n]) if not frozen else np.nan
             t_now, probe_count = lower_median(temp_c, temp_bits, n, probe_keys)
             if probe_count > 0 and not frozen:
@@ -248,7 +250,7 @@ def _walk(
             d_i = i - i_before if i_before == i_before else 0.0
             if i == i and v == v and learn_dt > 0.0:
                 extra = 0.0 if by_cell else cfg.pack_noise_v * cfg.pack_noise_v
-                innov = soc.correct(core, s, pack, cfg, at, v, i, d_i, extra, learn_dt)
+                innov = soc.correct(core, s, table, pack, cfg, at, v, i, d_i, extra, learn_dt)
                 if by_cell and pack_v[n] == pack_v[n]:
                     off = np.float64(pack_v[n]) / pack.cells - v
                     core[s, soc.PACK_OFFSET_V] += (off - core[s, soc.PACK_OFFSET_V]) * min(learn_dt / 3600.0, 1.0)
@@ -256,7 +258,8 @@ def _walk(
                 core[s, soc.POWER_W] = power.mean_power(core[s, soc.POWER_W], watts, dt, cfg.power_memory_s)
                 ocv.look_up(table, core[s, soc.Z], temp, at)
         if seen and by_cell and i == i:
-            imbalance.residuals(cell, s, cell_v, n, v_med, at[DOCV], drop, resid_v)
+            imbalance.lift(cell, s, table, at, core[s, soc.Z], temp, lifted)
+            imbalance.residuals(cell, s, cell_v, n, v_med, lifted, drop, resid_v)
             if learn_dt > 0.0 and at[DOCV] >= cfg.flat_v and (quality[n] & SWEEP_SKEW) == 0:
                 imbalance.correct(
                     core, s, _SHARED, cell, cfg, resid_v, n, at[DOCV], drop, d_i * at[R0], learn_dt, scratch
@@ -280,8 +283,8 @@ def _walk(
             z32, zero, one = np.float32(z), np.float32(0.0), np.float32(1.0)
             for c in range(cells):
                 x = z32 + cell[s, imbalance.D_SOC, c]
-                x = x if x > zero else zero
-                soc_cell[n, c] = x if x < one else one
+                x = max(zero, x)
+                soc_cell[n, c] = min(one, x)
             for c in range(cells):
                 d_soc[n, c] = cell[s, imbalance.D_SOC, c]
             for c in range(cells):
@@ -300,7 +303,9 @@ def _walk(
         f64[0, n] = left / (left + room)
         f32[0, n] = np.sqrt(core[s, soc.P_ZZ] + spread)
         f32[10, n] = pack.capacity_ah * (left + room)
-        _powers(cfg, pack, charge_share, discharge_share, at, core, cell, s, n, by_cell, kept,
+        if by_cell:
+            imbalance.lift(cell, s, table, at, z, temp, lifted)
+        _powers(pack, charge_share, discharge_share, at, core, cell, s, n, by_cell, lifted, kept,
                 left * charge_of_pulse, room * charge_of_pulse, temp_c, f32, i8, pair, pair_bits)  # fmt: skip
         amps = max(core[s, soc.POWER_W], 0.0) / (pack.cells * at[OCV])
         volts = power.soe(table, z, left, temp, scale, amps, pack.v_min, at)
@@ -323,7 +328,7 @@ def _blank(n, f64, f32, i8, i16, soc_cell, d_soc, d_r0, d_q):
 
 @njit(cache=True, error_model="numpy")
 def _powers(
-    cfg, pack, charge_share, discharge_share, at, core, cell, s, n, by_cell, kept,
+    pack, charge_share, discharge_share, at, core, cell, s, n, by_cell, lifted, kept,
     charge_left_a, charge_room_a, temp_c, f32, i8, pair, pair_bits,
 ):  # fmt: skip
     """Write SOP and what binds it into row `n`."""
@@ -331,7 +336,7 @@ def _powers(
     rest_v = at[OCV] + pack.hysteresis_v * core[s, soc.H] + core[s, soc.BIAS_V] + left_v
     low, high = max(rest_v - pack.v_min, 0.0), max(pack.v_max - rest_v, 0.0)
     if by_cell:
-        low, high = power.headroom(cell, s, at[DOCV], rest_v - pack.v_min, pack.v_max - rest_v, pair, pair_bits)
+        low, high = power.headroom(cell, s, lifted, rest_v - pack.v_min, pack.v_max - rest_v, pair, pair_bits)
     charge_now, discharge_now = 1.0, 1.0
     for p in range(temp_c.shape[1]):  # the coldest and the hottest probe bind
         t = temp_c[n, p]

@@ -13,6 +13,8 @@ import math
 import numpy as np
 from numba import njit
 
+from operators.kernels.ocv import DOCV, OCV, ocv_at
+
 # Columns of the shared covariance, counted from `base` in the state array `core`.
 ZZ, ZR, ZQ, RR, RQ, QQ = range(6)
 WIDTH = 6
@@ -22,6 +24,7 @@ D_SOC, D_R0, D_Q = 0, 1, 2
 _R0_MIN, _R0_MAX = np.float32(-0.8), np.float32(20.0)
 _Q_MAX = np.float32(0.5)
 _SOC_MAX = np.float32(1.0)
+_TANGENT = np.float32(0.005)
 
 
 @njit(cache=True, error_model="numpy")
@@ -59,14 +62,32 @@ def drift(core, s, base, cell, cfg, dt_s, d_z, d_var):
 
 
 @njit(cache=True, error_model="numpy")
-def residuals(cell, s, cell_v, row, v_med, slope, drop, resid):
+def lift(cell, s, table, at, z, temp_c, out):
+    """Write OCV of each cell group minus OCV of the median into `out` (C,), V.
+
+    `at` (WIDTH,) holds the table's values at the median's SOC `z`.  Along the tangent for differences up to 0.5 %,
+    from the table beyond.
+    """
+    slope, wide = np.float32(at[DOCV]), 0
+    for c in range(cell.shape[2]):
+        out[c] = slope * cell[s, D_SOC, c]
+    for c in range(cell.shape[2]):
+        wide += abs(cell[s, D_SOC, c]) > _TANGENT
+    if wide:
+        for c in range(cell.shape[2]):
+            if abs(cell[s, D_SOC, c]) > _TANGENT:
+                out[c] = ocv_at(table, z + cell[s, D_SOC, c], temp_c) - at[OCV]
+
+
+@njit(cache=True, error_model="numpy")
+def residuals(cell, s, cell_v, row, v_med, lifted, drop, resid):
     """Write cell voltage minus median minus what the states predict into `resid[row]`; NaN stays NaN.
 
-    `slope` is OCV' in V per unit SOC, `drop` is i·R0 in V.
+    `lifted` (C,) is what `lift` gives, `drop` is i·R0 in V.
     """
-    h_z, h_r = np.float32(slope), np.float32(drop)
+    h_r = np.float32(drop)
     for c in range(cell_v.shape[1]):
-        resid[row, c] = cell_v[row, c] - v_med - (h_z * cell[s, D_SOC, c] + h_r * cell[s, D_R0, c])
+        resid[row, c] = cell_v[row, c] - v_med - lifted[c] - h_r * cell[s, D_R0, c]
 
 
 @njit(cache=True, error_model="numpy")
@@ -74,10 +95,10 @@ def correct(core, s, base, cell, cfg, resid, row, slope, drop, d_drop, dt_s, scr
     """Learn from the residuals of a row; cells that are NaN keep what they have.
 
     `d_drop` (V) is the step of i·R0 since the frame before: cells read one after another see it at different
-    times.  Residuals count up to `cfg.cell_outlier_v`, so that one bad reading moves little.
+    times.  Residuals count up to `cfg.cell_outlier` standard deviations, so that one bad reading moves little.
     """
     load, skew = cfg.cell_load_noise * drop, cfg.cell_skew * d_drop
-    var = (cfg.cell_noise_v * cfg.cell_noise_v + load * load + skew * skew) * (1.0 + cfg.cell_noise_tau_s / dt_s)
+    var = (cfg.cell_noise_v * cfg.cell_noise_v + load * load) * (1.0 + cfg.cell_noise_tau_s / dt_s) + skew * skew
     pz = slope * core[s, base + ZZ] + drop * core[s, base + ZR]
     pr = slope * core[s, base + ZR] + drop * core[s, base + RR]
     pq = slope * core[s, base + ZQ] + drop * core[s, base + RQ]
@@ -88,13 +109,13 @@ def correct(core, s, base, cell, cfg, resid, row, slope, drop, d_drop, dt_s, scr
     core[s, base + RR] -= pr * pr / total
     core[s, base + RQ] -= pr * pq / total
     core[s, base + QQ] -= pq * pq / total
-    bound = np.float32(cfg.cell_outlier_v)
+    bound = np.float32(cfg.cell_outlier * math.sqrt(total))
     k_z, k_r, k_q = np.float32(pz / total), np.float32(pr / total), np.float32(pq / total)
     for c in range(resid.shape[1]):
         e = resid[row, c]
         e = e if e == e else np.float32(0.0)
-        e = bound if e > bound else e
-        scratch[c] = -bound if e < -bound else e
+        e = min(e, bound)
+        scratch[c] = max(e, -bound)
     for c in range(resid.shape[1]):
         cell[s, D_SOC, c] = _within(cell[s, D_SOC, c] + k_z * scratch[c], -_SOC_MAX, _SOC_MAX)
     for c in range(resid.shape[1]):
@@ -105,8 +126,8 @@ def correct(core, s, base, cell, cfg, resid, row, slope, drop, d_drop, dt_s, scr
 
 @njit(cache=True, error_model="numpy", inline="always")
 def _within(x, low, high):
-    x = low if x < low else x
-    return high if x > high else x
+    x = max(x, low)
+    return min(x, high)
 
 
 @njit(cache=True, error_model="numpy")

@@ -65,6 +65,19 @@ def look_up(table, soc, temp_c, out):
 
 
 @njit(cache=True, error_model="numpy")
+def ocv_at(table, soc, temp_c):
+    """Look up OCV alone; beyond empty and full it goes on along the last step of the table."""
+    x = soc * (table.shape[1] - 1)
+    y = min(max((temp_c - TEMP_MIN_C) / TEMP_STEP_C, 0.0), table.shape[0] - 1.0)
+    k = min(max(int(x), 0), table.shape[1] - 2)
+    t = min(int(y), table.shape[0] - 2)
+    fx, fy = x - k, y - t
+    low = table[t, k, OCV] + fx * (table[t, k + 1, OCV] - table[t, k, OCV])
+    high = table[t + 1, k, OCV] + fx * (table[t + 1, k + 1, OCV] - table[t + 1, k, OCV])
+    return low + fy * (high - low)
+
+
+@njit(cache=True, error_model="numpy")
 def soc_at(table, ocv_v, temp_c):
     """Invert the OCV: the SOC (0..1) at which a cell group rests at `ocv_v`."""
     y = min(max((temp_c - TEMP_MIN_C) / TEMP_STEP_C, 0.0), table.shape[0] - 1.0)

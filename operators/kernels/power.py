@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit
 
-from operators.kernels.imbalance import D_R0, D_SOC, smallest
+from operators.kernels.imbalance import D_R0, smallest
 from operators.kernels.ocv import BRANCHES, ENERGY, OCV, R0, RB, look_up
 
 VOLTAGE, CURRENT, TEMPERATURE, CHARGE = 0, 1, 2, 3  # what binds
@@ -22,26 +22,26 @@ _R_MIN = np.float32(0.1)  # of the median resistance: no cell is taken for bette
 
 
 @njit(cache=True, error_model="numpy")
-def headroom(cell, s, slope, low, high, amps, bits):
-    """Find the cell group that limits a pulse: (A V left below, A V left above).
+def headroom(cell, s, lifted, low, high, room_v, bits):
+    """Find the room of the cell groups that limit a pulse: (V above the discharge limit, V below the charge limit).
 
-    `low` is how far the median cell group stands above the discharge limit at the end of a pulse without
-    current, `high` how far below the charge limit, V; `slope` OCV'.  Each is divided by the cell's resistance
-    over the median's.  `amps` (2, C) float32 is scratch, `bits` the same memory.
+    `low` and `high` are those of the median cell group at the end of a pulse without current, `lifted` (C,) how far
+    each OCV is above the median's.  The room of each is divided by its resistance over the median's.
+    `room_v` (2, C) float32 is scratch, `bits` the same memory.
     """
     one, zero = np.float32(1.0), np.float32(0.0)
-    k, a, b = np.float32(slope), np.float32(low), np.float32(high)
+    a, b = np.float32(low), np.float32(high)
     for c in range(cell.shape[2]):
         r = one + cell[s, D_R0, c]
-        r = r if r > _R_MIN else _R_MIN
-        x = (a + k * cell[s, D_SOC, c]) / r
-        amps[0, c] = x if x > zero else zero
+        r = max(_R_MIN, r)
+        x = (a + lifted[c]) / r
+        room_v[0, c] = max(zero, x)
     for c in range(cell.shape[2]):
         r = one + cell[s, D_R0, c]
-        r = r if r > _R_MIN else _R_MIN
-        x = (b - k * cell[s, D_SOC, c]) / r
-        amps[1, c] = x if x > zero else zero
-    return np.float64(amps[0, smallest(bits, 0)]), np.float64(amps[1, smallest(bits, 1)])
+        r = max(_R_MIN, r)
+        x = (b - lifted[c]) / r
+        room_v[1, c] = max(zero, x)
+    return np.float64(room_v[0, smallest(bits, 0)]), np.float64(room_v[1, smallest(bits, 1)])
 
 
 @njit(cache=True, error_model="numpy")

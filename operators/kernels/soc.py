@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import njit
 
-from operators.kernels.ocv import BRANCHES, DOCV, OCV, R0, RB, soc_at
+from operators.kernels.ocv import BRANCHES, DOCV, OCV, R0, RB, look_up, soc_at
 
 # Columns of the state array `core` (slots, CORE), float64.
 STARTED = 0  # 0 before the first usable frame
@@ -37,6 +37,8 @@ SOC_END = POWER_W + 1
 
 P_ZZ_MAX = 1.0 / 12.0  # of a SOC about which nothing is known
 _P_ZZ_MIN = 1e-8
+_CHORDS = 4  # iterations
+_CHORD_FROM = 5e-3  # a smaller correction stays on the tangent
 
 
 @njit(cache=True, error_model="numpy")
@@ -149,28 +151,36 @@ def relax(core, s, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
 
 
 @njit(cache=True, error_model="numpy")
-def correct(core, s, cell, cfg, at, v, i, d_i, extra_var, dt_s):
+def correct(core, s, table, cell, cfg, at, v, i, d_i, extra_var, dt_s):
     """Learn from the voltage `v` of the median cell group under current `i`; the innovation in V.
 
-    `d_i` is the step in current since the frame before (cells are read one after another), `extra_var` V²
-    what the source of `v` adds to the noise.
+    `at` (WIDTH,) holds the table's values here and is overwritten; `d_i` is the step in current since the frame
+    before (cells are read one after another), `extra_var` V² what the source of `v` adds to the noise.  Where the
+    correction is large the slope is that of the chord to where it leads, found by iteration, not the tangent.
     """
     drop = i * at[R0]
     for b in range(BRANCHES):
         drop += core[s, U + b]
     innov = v - (at[OCV] + cell.hysteresis_v * core[s, H] + core[s, BIAS_V] + (1.0 + core[s, SCALE]) * drop)
     load, skew = cfg.load_noise * drop, cfg.skew * d_i * at[R0]
-    var = cfg.noise_v * cfg.noise_v + load * load + skew * skew + core[s, U_VAR] + extra_var
-    var += cell.hysteresis_v * cell.hysteresis_v * core[s, H_VAR]
-    var *= 1.0 + cfg.noise_tau_s / dt_s
-    h = at[DOCV]
+    lasting = cfg.noise_v * cfg.noise_v + load * load + core[s, U_VAR] + extra_var
+    lasting += cell.hysteresis_v * cell.hysteresis_v * core[s, H_VAR]
+    var = lasting * (1.0 + cfg.noise_tau_s / dt_s) + skew * skew
+    h, ocv_v, z = at[DOCV], at[OCV], core[s, Z]
+    bound = cfg.outlier * math.sqrt(_spread(core, s, h, drop) + var)
+    e = min(max(innov, -bound), bound)
+    for _ in range(_CHORDS):
+        pz = h * core[s, P_ZZ] + core[s, P_ZB] + drop * core[s, P_ZS]
+        d_z = min(max(pz / (_spread(core, s, h, drop) + var) * e, -z), 1.0 - z)
+        if abs(d_z) < _CHORD_FROM:
+            break
+        look_up(table, z + d_z, core[s, TEMP_C], at)
+        h = (at[OCV] - ocv_v) / d_z
     pz = h * core[s, P_ZZ] + core[s, P_ZB] + drop * core[s, P_ZS]
     pb = h * core[s, P_ZB] + core[s, P_BB] + drop * core[s, P_BS]
     ps = h * core[s, P_ZS] + core[s, P_BS] + drop * core[s, P_SS]
     total = h * pz + pb + drop * ps + var
-    bound = cfg.outlier * math.sqrt(total)
-    e = min(max(innov, -bound), bound)
-    core[s, Z] = min(max(core[s, Z] + pz / total * e, 0.0), 1.0)
+    core[s, Z] = min(max(z + pz / total * e, 0.0), 1.0)
     core[s, BIAS_V] += pb / total * e
     core[s, SCALE] = max(core[s, SCALE] + ps / total * e, -0.8)
     core[s, P_ZZ] = max(core[s, P_ZZ] - pz * pz / total, _P_ZZ_MIN)
@@ -180,6 +190,13 @@ def correct(core, s, cell, cfg, at, v, i, d_i, extra_var, dt_s):
     core[s, P_BS] -= pb * ps / total
     core[s, P_SS] -= ps * ps / total
     return innov
+
+
+@njit(cache=True, error_model="numpy")
+def _spread(core, s, h, drop):
+    """Give the variance of the predicted voltage, for slope `h` and overpotential `drop`."""
+    pz = h * core[s, P_ZZ] + 2.0 * (core[s, P_ZB] + drop * core[s, P_ZS])
+    return h * pz + core[s, P_BB] + drop * (2.0 * core[s, P_BS] + drop * core[s, P_SS])
 
 
 @njit(cache=True, error_model="numpy")

@@ -1,0 +1,94 @@
+"""Power and energy against the circuit by hand."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from operators.kernels import power as kernel
+from operators.kernels.estimate import EstimateConfig, parameters
+from tests.support.circuit import one_branch_pack, run, simulate
+
+PACK = replace(one_branch_pack(cells=3), charge_max_a=1e6, discharge_max_a=1e6)
+CFG = EstimateConfig()
+R_10S = 1e-3 + 0.5e-3 * (1 - math.exp(-10 / 60))
+
+
+def at_rest(pack=PACK, soc: float = 0.6, temp_c: float = 25.0, d_r0: float = 0.0, d_soc: float = 0.0):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+    n = 880
+    current = np.repeat(np.tile([-50.0, 50.0], n // 40), 20)
+    current[-60:] = 0.0
+    truth = simulate(pack, current, 1.0, soc, [d_soc, 0.0, 0.0], [d_r0, 0.0, 0.0])
+    temp = np.full((n, pack.probes), 25.0, np.float32)
+    temp[-1] = temp_c
+    out = run(pack, CFG, truth.cell_v, current, temp_c=temp)
+    return {k: v[-1] for k, v in out.items()}, truth.cell_v[-1, -1]
+
+
+def test_discharge_power_takes_the_cell_to_its_lower_limit() -> None:
+    out, ocv = at_rest()
+    v_min = parameters(PACK).cell.v_min
+    assert out["sop_discharge_limit"] == kernel.VOLTAGE
+    assert out["sop_discharge_w"] == pytest.approx(3 * v_min * (ocv - v_min) / R_10S, rel=0.03)
+
+
+def test_charge_power_takes_the_cell_to_its_upper_limit() -> None:
+    out, ocv = at_rest()
+    v_max = parameters(PACK).cell.v_max
+    assert out["sop_charge_limit"] == kernel.VOLTAGE
+    assert out["sop_charge_w"] == pytest.approx(3 * v_max * (v_max - ocv) / R_10S, rel=0.03)
+
+
+def test_the_cell_with_the_highest_resistance_limits_the_pack() -> None:
+    out, ocv = at_rest(d_r0=0.5)
+    v_min = parameters(PACK).cell.v_min
+    amps = (ocv - v_min) / R_10S / 1.5  # the filter takes the whole pulse's resistance for 50 % more
+    assert out["sop_discharge_w"] == pytest.approx(3 * amps * (ocv - amps * R_10S), rel=0.04)
+
+
+def test_the_emptiest_cell_limits_discharge_and_not_charge() -> None:
+    low, _ = at_rest(soc=0.3, d_soc=-0.02)
+    even, _ = at_rest(soc=0.3)
+    assert low["sop_discharge_w"] < 0.99 * even["sop_discharge_w"]
+    assert low["sop_charge_w"] == pytest.approx(even["sop_charge_w"], rel=0.01)
+
+
+def test_the_packs_own_current_limit_binds_where_it_is_smaller() -> None:
+    out, ocv = at_rest(replace(PACK, discharge_max_a=100.0, charge_max_a=50.0))
+    assert (out["sop_discharge_limit"], out["sop_charge_limit"]) == (kernel.CURRENT, kernel.CURRENT)
+    assert out["sop_discharge_w"] == pytest.approx(3 * 100 * (ocv - 100 * R_10S), rel=0.01)
+    assert out["sop_charge_w"] == pytest.approx(3 * 50 * (ocv + 50 * R_10S), rel=0.01)
+
+
+def test_cold_takes_charge_power_to_zero_and_says_so() -> None:
+    out, _ = at_rest(replace(PACK, discharge_max_a=300.0, charge_max_a=150.0), temp_c=-40.0)
+    assert out["sop_charge_w"] == 0.0
+    assert out["sop_charge_limit"] == kernel.TEMPERATURE
+
+
+def test_an_empty_pack_gives_no_power() -> None:
+    out, _ = at_rest(replace(PACK, discharge_max_a=300.0), soc=0.06, d_soc=-0.055)
+    assert out["sop_discharge_w"] < 1500.0
+
+
+def test_energy_without_load_is_the_area_under_the_curve() -> None:
+    out, _ = at_rest(soc=0.5)
+    grid = PACK.grid()
+    soc = np.linspace(0, 0.5, 2001)
+    v = np.interp(soc, grid.soc, grid.ocv[11])
+    above = v >= parameters(PACK).cell.v_min
+    expected = 3 * 50.0 * np.trapezoid(v[above], soc[above]) / 1e3
+    assert out["soe_kwh"] == pytest.approx(expected, rel=0.02)
+
+
+def test_energy_under_load_is_what_a_discharge_then_gives() -> None:
+    current = np.full(5000, -50.0)
+    truth = simulate(PACK, current, 1.0, 0.9)
+    v_min = parameters(PACK).cell.v_min
+    end = int(np.argmax((truth.cell_v[:, 0] < v_min) | (truth.soc[:, 0] <= 0)))
+    given = np.cumsum(50.0 * truth.cell_v.sum(1))[:end] / 3.6e6
+    out = run(PACK, CFG, truth.cell_v[:end], current[:end])
+    left = given[-1] - given
+    whole = 50.0 * 3 * 3.7e-3
+    assert np.abs(out["soe_kwh"][1800:end] - left[1800:]).max() < 0.015 * whole

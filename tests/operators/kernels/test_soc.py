@@ -1,0 +1,120 @@
+"""SOC of the median cell against charge that is known."""
+
+import numpy as np
+import pytest
+
+from operators.kernels.estimate import EstimateConfig, EstimateState
+from schemas.quality import FROZEN
+from tests.support.circuit import drive, one_branch_pack, run, simulate
+
+PACK = one_branch_pack(cells=1, probes=1)
+CFG = EstimateConfig()
+
+
+def test_at_rest_the_first_frame_gives_the_soc_of_its_voltage() -> None:
+    for soc in (0.1, 0.5, 0.9):
+        truth = simulate(PACK, np.zeros(1), 1.0, soc)
+        out = run(PACK, CFG, truth.cell_v, np.zeros(1))
+        assert out["z_med"][0] == pytest.approx(soc, abs=1e-3)
+        assert 0.0 < out["soc_std"][0] < 0.3
+
+
+def test_a_first_frame_under_load_is_less_certain_than_one_at_rest() -> None:
+    rest = run(PACK, CFG, np.full((1, 1), 3.8), np.zeros(1))
+    load = run(PACK, CFG, np.full((1, 1), 3.8), np.full(1, -100.0))
+    assert load["soc_std"][0] > 1.5 * rest["soc_std"][0]
+
+
+def test_constant_current_counts_its_charge() -> None:
+    current = np.full(1801, 25.0)
+    truth = simulate(PACK, current, 1.0, 0.3)
+    blind = np.full_like(truth.cell_v, np.nan)  # no voltage after the first frame: only the current tells
+    blind[0] = truth.cell_v[0] - 25e-3
+    out = run(PACK, CFG, blind, np.concatenate([[0.0], current[1:]]))
+    counted = out["z_med"][-1] - out["z_med"][0]
+    assert counted == pytest.approx((25.0 * 1799 + 12.5) / 3600 / 50.0, rel=1e-6)  # the first interval is a ramp
+
+
+@pytest.mark.parametrize("wrong", [-0.2, 0.2])
+def test_a_start_that_is_20_percent_wrong_is_forgotten(wrong: float) -> None:
+    current = drive(3600, seed=1)
+    truth = simulate(PACK, current, 1.0, 0.7)
+    cfg = EstimateConfig(initial_soc=0.7 + wrong)
+    out = run(PACK, cfg, truth.cell_v, current)
+    assert np.abs(out["z_med"] - truth.soc[:, 0])[600:].max() < 0.01
+
+
+def test_an_offset_of_the_current_sensor_stays_bounded() -> None:
+    current = drive(20_000, seed=2, amps=20.0)
+    truth = simulate(PACK, current - current.mean(), 1.0, 0.6)
+    out = run(PACK, CFG, truth.cell_v, current - current.mean() + 0.5)  # 1 % C: counts 5.6 % too much in that time
+    assert np.abs(out["z_med"] - truth.soc[:, 0]).max() < 0.02
+
+
+def test_resistance_off_the_table_is_learnt() -> None:
+    current = drive(7200, seed=3)
+    truth = simulate(PACK, current, 1.0, 0.7)
+    resting = simulate(PACK, np.zeros(1), 1.0, 0.5).cell_v[0, 0]
+    assert resting > 3.0
+    base = np.interp(truth.soc, PACK.grid().soc, PACK.grid().ocv[11])
+    out = run(PACK, CFG, base + 1.3 * (truth.cell_v - base), current)
+    assert out["r0_ohm"][-1] == pytest.approx(1.3e-3, rel=0.05)
+    assert np.abs(out["z_med"] - truth.soc[:, 0])[1200:].max() < 0.01
+
+
+def test_a_frozen_frame_changes_nothing_but_the_uncertainty() -> None:
+    current = drive(400, seed=4)
+    truth = simulate(PACK, current, 1.0, 0.7)
+    quality = np.zeros(400, np.uint32)
+    quality[300:] = FROZEN
+    v = truth.cell_v.copy()
+    v[300:] -= 0.3  # whatever it shows
+    out = run(PACK, CFG, v, current, quality=quality)
+    assert np.all(out["z_med"][300:] == out["z_med"][299])
+    assert np.all(np.diff(out["soc_std"][299:]) > 0)
+
+
+def test_without_current_the_soc_is_held_and_less_certain() -> None:
+    current = drive(400, seed=5)
+    truth = simulate(PACK, current, 1.0, 0.7)
+    missing = current.copy()
+    missing[300:] = np.nan
+    out = run(PACK, CFG, truth.cell_v, missing)
+    assert np.all(out["z_med"][300:] == out["z_med"][299])
+    assert np.all(np.diff(out["soc_std"][299:]) > 0)
+    # 100 s at up to 0.3 C may have passed
+    assert out["soc_std"][-1] ** 2 - out["soc_std"][299] ** 2 == pytest.approx((0.3 * 100 / 3600) ** 2, rel=0.1)
+
+
+def test_uncertainty_over_a_silence_does_not_depend_on_how_it_was_cut() -> None:
+    cfg = EstimateConfig()
+    ends = []
+    for parts in (1, 4):
+        state = EstimateState.empty(1, 1, 1)
+        run(PACK, cfg, np.full((5, 1), 3.8), np.zeros(5), state=state)
+        run(PACK, cfg, np.full((parts, 1), np.nan), np.full(parts, np.nan), 3600.0 / parts, state=state)
+        ends.append(run(PACK, cfg, np.full((1, 1), np.nan), np.full(1, np.nan), 0.0, state=state)["soc_std"][0])
+    assert ends[0] == pytest.approx(ends[1], rel=1e-3)
+
+
+def test_charge_that_passed_in_a_silence_is_found_after_it() -> None:
+    state = EstimateState.empty(1, 1, 1)
+    rest = simulate(PACK, np.zeros(600), 1.0, 0.4)
+    run(PACK, CFG, rest.cell_v, np.zeros(600), state=state)
+    later = simulate(PACK, np.zeros(600), 1.0, 0.8)  # charged overnight while nothing was sent
+    dt = np.ones(600)
+    dt[0] = 8 * 3600.0
+    out = run(PACK, CFG, later.cell_v, np.zeros(600), state=state, dt_s=dt)
+    assert np.all(np.abs(np.diff(out["z_med"])) < 0.45)
+    assert out["z_med"][-1] == pytest.approx(0.8, abs=0.02)
+
+
+def test_the_interval_of_90_percent_holds_what_it_should() -> None:
+    inside = []
+    for seed in range(12):
+        current = drive(3000, seed=10 + seed)
+        truth = simulate(PACK, current, 1.0, 0.75)
+        noisy = truth.cell_v + np.random.default_rng(seed).normal(0, 5e-3, truth.cell_v.shape)
+        out = run(PACK, EstimateConfig(initial_soc=0.6), noisy, current)
+        inside.append(np.abs(out["z_med"] - truth.soc[:, 0]) < 1.645 * out["soc_std"])
+    assert np.mean(inside) > 0.85
