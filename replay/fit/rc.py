@@ -33,7 +33,8 @@ class Run:
 class Tables:
     """What is fitted: OCV and resistances over SOC and temperature.
 
-    ocv_v (T, K) over ocv_temp_c (T,) and ocv_soc (K,); r_ohm (1 + B, T, S), r0 first, over r_temp_c and r_soc; tau_s (B,).
+    ocv_v (T, K) over ocv_temp_c (T,) and ocv_soc (K,); tau_s (B,);
+    r_ohm (1 + B, T, S), r0 first, over r_temp_c and r_soc.
     """
 
     ocv_soc: Floats
@@ -56,13 +57,14 @@ class Priors:
 
     `ocv_v`: standard deviation of each knot from the start; `ocv_rough_v`: of the difference between the deviations
     of neighbouring knots; `r_rough`: of the second difference of log R over SOC; `r_arrhenius`: of the change in
-    log R between neighbouring temperatures from that of the start.
+    log R between neighbouring temperatures from that of the start; `r_log`: of log R itself from the start.
     """
 
     ocv_v: float = 0.02
     ocv_rough_v: float = 0.003
     r_rough: float = 0.3
     r_arrhenius: float = 0.3
+    r_log: float = 2.0
 
 
 def branch_currents(t_s: Floats, current_a: Floats, tau_s: Floats) -> Floats:
@@ -204,7 +206,7 @@ def _prior_equations(start: Tables, now: Tables, priors: Priors) -> tuple[Floats
         if t:
             change = (log_start[b, t, k] - log_start[b, t - 1, k]) - (value - log_now[b, t - 1, k])
             add([i, i - size[2]], [1, -1], change, priors.r_arrhenius)
-        add([i], [1], log_start[b, t, k] - value, 2.0)
+        add([i], [1], log_start[b, t, k] - value, priors.r_log)
     matrix, target = np.array(rows), np.array(want)
     return matrix.T @ matrix, matrix.T @ target
 
