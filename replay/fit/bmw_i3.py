@@ -10,7 +10,7 @@ import numpy as np
 from replay.fit import generic
 from replay.fit.rc import Priors, Run, Tables, fit, rmse_v
 from replay.fit.read import charge_ah, columns
-from replay.fit.render import PackSpec
+from replay.fit.render import BREAK_CURRENT, PackSpec
 
 SERIES = 96
 CAPACITY_AH = 61.7  # median of the trips' ΔAh over the car's ΔSOC, as `capacity_ah` gives it
@@ -21,7 +21,10 @@ TAU_S = np.array([2.0, 20.0, 120.0, 800.0])
 
 
 def read(data: Path) -> list[Run]:
-    """Read the trips in order of name, one cell group: pack voltage / 96; SOC = the car's mean plus ∫i/Q inside a trip."""
+    """Read the trips in order of name, one cell group: v = pack voltage / 96.
+
+    SOC is charge moved over Q, shifted to the car's own SOC in the mean over a trip.
+    """
     c = columns(
         data / "bmw_i3_trips/bmw_i3_trips_10hz.parquet", ("trip", "t_s", "pack_v", "pack_a", "soc_pct", "batt_temp_c")
     )
@@ -78,13 +81,13 @@ def spec_60ah(data: Path) -> PackSpec:
         loss_w_per_k=0.6,
         provenance={
             "capacity": f"charge over the car's SOC, median {median_ah:.1f} Ah of {trips} trips with ≥ 3 % swing",
-            "ocv": f"pack_v / 96 of {len(fitted)} trips (every other by name), SOC {low:.2f}-{high:.2f} as the car says; "
+            "ocv": f"pack_v / 96 of {len(fitted)} trips (every other by name), SOC {low:.2f}-{high:.2f} of the car; "
             "outside that the generic NMC shape continues",
             "resistance": f"R0 and four branches on the same {sum(r.v.size for r in fitted)} rows, every tenth: "
-            f"RMSE {1e3 * rmse_v(grid, fitted):.1f} mV; other {len(held_out)} trips {1e3 * rmse_v(grid, held_out):.1f} mV; "
-            "below 1 °C and above 32 °C by Arrhenius",
+            f"RMSE {1e3 * rmse_v(grid, fitted):.1f} mV; the other {len(held_out)} trips "
+            f"{1e3 * rmse_v(grid, held_out):.1f} mV; below 1 °C and above 32 °C by Arrhenius",
             "thermal": "1.9 kg a cell at 1000 J/(kg K), refrigerant-cooled floor; assumed",
-            "limits": "default profile; largest recorded currents with a margin; break current as in foxBMS 2's example",
+            "limits": f"default profile; largest recorded currents with a margin; {BREAK_CURRENT}",
         },
     )
 
@@ -107,6 +110,6 @@ def spec_120ah(of_60ah: PackSpec) -> PackSpec:
             "ocv": "bmw-i3-60ah; the newer cell's cathode differs somewhat",
             "resistance": "bmw-i3-60ah, divided by the ratio of Ah; not measured on this pack",
             "thermal": "2 kg a cell at 1000 J/(kg K); assumed",
-            "limits": "default profile; currents of the 60 Ah car, charging up to 50 kW with a margin; break current as in foxBMS 2's example",
+            "limits": f"default profile; currents of the 60 Ah car, charging 50 kW with a margin; {BREAK_CURRENT}",
         },
     )

@@ -11,7 +11,7 @@ import numpy as np
 from replay.fit import generic
 from replay.fit.rc import Floats, Priors, Run, Tables, branch_currents, fit, rmse_v
 from replay.fit.read import charge_ah, columns, stretches
-from replay.fit.render import PackSpec
+from replay.fit.render import BREAK_CURRENT, PackSpec
 from schemas.monotone import pchip
 
 CARS = {"car1": (96, 24), "car2": (88, 19)}  # cell groups and probes
@@ -153,7 +153,8 @@ def spec_ev_faults(data: Path, name: str, curves: Mapping[str, Tables]) -> PackS
     )  # fmt: skip
     recorded = runs(car, best.offset, best.span, 60)
     only_r = Priors(ocv_v=1e-5, ocv_rough_v=1e-5, r_rough=0.05, r_arrhenius=0.05)
-    tables = replace(fit(start, recorded, only_r), ocv_v=curve.ocv_v)
+    total = fit(start, recorded, only_r).r_ohm.sum(axis=0) / start.r_ohm.sum(axis=0)
+    tables = replace(start, r_ohm=start.r_ohm * float(np.median(total)))
     rows = sum(r.v.size for r in recorded)
     cells, probes = CARS[name]
     return PackSpec(
@@ -177,12 +178,13 @@ def spec_ev_faults(data: Path, name: str, curves: Mapping[str, Tables]) -> PackS
             "capacity": f"{per_shown:.1f} Ah per displayed SOC over {used} stretches without gaps, over the span below",
             "ocv": f"{best.name}; SOC = {best.offset:.2f} + {best.span:.2f} × displayed SOC leaves "
             + ", ".join(f"{1e3 * m.rmse_v:.1f} mV ({m.name})" for m in ranked),
-            "resistance": f"generic NMC shape over SOC and temperature, scaled per branch on {rows} rows of the median "
-            f"cell: RMSE {1e3 * rmse_v(tables.grid(), recorded):.1f} mV",
+            "resistance": f"generic NMC by Ah × {np.median(total):.2f}, the total that {rows} rows of the median cell "
+            f"show: RMSE {1e3 * rmse_v(tables.grid(), recorded):.1f} mV; voltages lag current by seconds, so its "
+            "split into R0 and branches is the generic one",
             "sum_offset": "median of pack sensor minus sum of cells over complete rows",
             "thermal": "30 J/K per Ah; assumed",
             "limits": "default profile; 1.1 × the largest recorded currents; parallel cells unknown, a group counts as "
-            "one; break current as in foxBMS 2's example",
+            f"one; {BREAK_CURRENT}",
         },
     )
 
@@ -215,12 +217,12 @@ def spec_leaf_62kwh(data: Path) -> PackSpec:
         provenance={
             "capacity": "median of the car's own AHr; charge over displayed SOC, at one frame in five minutes, "
             f"gives {ah:.0f} Ah over {used} stretches",
-            "ocv": f"mean cell voltage of {car.v.size} rows at the car's SOC {car.shown.min():.2f}-{car.shown.max():.2f}, "
-            f"less i·R: RMSE {1e3 * rmse_v(tables.grid(), recorded):.1f} mV; outside that the generic NMC shape continues",
+            "ocv": f"mean cell voltage of {car.v.size} rows at the car's SOC "
+            f"{car.shown.min():.2f}-{car.shown.max():.2f}, less i·R: "
+            f"RMSE {1e3 * rmse_v(tables.grid(), recorded):.1f} mV; outside that the generic NMC shape continues",
             "resistance": "generic NMC by Ah: frames five minutes apart do not show it",
             "thermal": "three cells of 1 kg at 1000 J/(kg K), passive cooling; assumed",
-            "limits": "default profile; 100 kW charging and 160 kW driving with a margin; break current as in foxBMS 2's "
-            "example",
+            "limits": f"default profile; 100 kW charging and 160 kW driving with a margin; {BREAK_CURRENT}",
         },
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from replay.fit.rc import Floats, Tables
-from replay.fit.render import PackSpec
+from replay.fit.render import BREAK_CURRENT, PackSpec
 
 R_SOC = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 R_TEMP_C = (-30.0, -20.0, -10.0, 0.0, 10.0, 25.0, 40.0, 60.0)
@@ -70,7 +70,7 @@ def nmc() -> PackSpec:
             "ocv": "typical values for NMC 622/111 against graphite at 25 °C, rounded, no single measurement",
             "resistance": "48 mΩ·Ah ohmic, 54 mΩ·Ah in branches; Arrhenius 1900 K and 2800 K: typical, assumed",
             "thermal": "2 kg of cell per 60 Ah at 900 J/(kg K)",
-            "limits": "default profile; 3 C charge, 6 C discharge assumed; break current as in foxBMS 2's example",
+            "limits": f"default profile; 3 C charge, 6 C discharge assumed; {BREAK_CURRENT}",
         },
     )
 
@@ -111,6 +111,6 @@ def lfp() -> PackSpec:
             "resistance": "55 mΩ·Ah ohmic, 60 mΩ·Ah in branches; Arrhenius 2200 K and 3200 K: typical, assumed",
             "hysteresis": "half of the 10-20 mV gap between charge and discharge that is usually reported",
             "thermal": "2.3 kg of cell per 100 Ah at 1000 J/(kg K)",
-            "limits": "default profile; 2 C charge, 4 C discharge assumed; break current as in foxBMS 2's example",
+            "limits": f"default profile; 2 C charge, 4 C discharge assumed; {BREAK_CURRENT}",
         },
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from replay.fit.rc import Priors, Run, Tables, fit, rmse_v
 from replay.fit.read import charge_ah, columns
-from replay.fit.render import PackSpec
+from replay.fit.render import BREAK_CURRENT, PackSpec
 
 CELL_AH = 31.0  # of the aged cell (33.1 Ah new): 30.3-30.7 Ah to 3.0 V at C/3, and the little left then
 HPPC = {10: "NissanLeaf-cell-Low-Current-HPPC-10C", 25: "NissanLeaf-cell-Low-Current-HPPC-25C-2"}
@@ -26,7 +26,7 @@ PULSE_STEP = 6  # the first discharge pulse of a round; before it the cell rests
 
 
 def read(data: Path) -> dict[int, Run]:
-    """Read the pulse tests from the rest before the first pulse to 3.0 V, by temperature; one cell, A and Ah per cell."""
+    """Read the pulse tests of one cell, from the rest before the first pulse to 3.0 V, by temperature."""
     c = columns(data / "leaf_cell/leaf_cell.parquet", ("test", "t_s", "step", "i", "v"))
     runs = {}
     for temp_c, test in HPPC.items():
@@ -79,8 +79,9 @@ def spec_24kwh(data: Path) -> PackSpec:
         provenance={
             "capacity": "one aged cell, 30.3-30.7 Ah from full to 3.0 V at C/3; 31.0 Ah taken as its full span",
             "ocv": "fitted together with the resistances to the pulse tests, per temperature",
-            "resistance": f"R0 and four branches on the pulse tests, first pulse to 3.0 V: RMSE {errors}; below 10 °C and above 40 °C by Arrhenius",
+            "resistance": f"R0 and four branches on the pulse tests, first pulse to 3.0 V: RMSE {errors}; "
+            "below 10 °C and above 40 °C by Arrhenius",
             "thermal": "two cells of 0.8 kg at 1000 J/(kg K), passive cooling; assumed",
-            "limits": "default profile; 50 kW charging and 80 kW driving at low voltage with a margin; break current as in foxBMS 2's example",
+            "limits": f"default profile; 50 kW charging and 80 kW driving with a margin; {BREAK_CURRENT}",
         },
     )

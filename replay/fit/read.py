@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,4 +35,4 @@ def stretches(t_s: Floats, longest_s: float) -> list[slice]:
     """Cut at gaps longer than `longest_s` and at time going back."""
     dt = np.diff(t_s)
     edges = [0, *(np.flatnonzero((dt > longest_s) | (dt < 0)) + 1).tolist(), t_s.size]
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(edges)]

@@ -38,6 +38,8 @@ class PackSpec:
     probe_of_cell: str | Sequence[int] = "even"
 
 
+BREAK_CURRENT = "break current as in foxBMS 2's example, not the maker's"
+
 # Share of the largest current by temperature.  Cold charging plates lithium on graphite, heat ages.
 # LFP charging: Alpha APL-48 in C-rates over its 1 C, made continuous.
 DERATING: dict[str, dict[str, Sequence[float]]] = {
