@@ -1,0 +1,129 @@
+"""Pass on each pack's frames once, in order and plausible; refused frames become dead letters, holes become gaps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from bytewax.operators import KeyedStream
+
+from operators.kernels import clean as kernel
+from operators.kernels.clean import CleanConfig, CleanState
+from operators.kernels.pool import Pool
+from operators.shard import Packs, Slots, Step, shard_step
+from schemas.events import DeadLetter, Gap, Item
+from schemas.frames import FrameBlock, make_block
+from schemas.ids import dead_letter_id, record_id
+from schemas.pack import PackModel, load_pack
+from schemas.rowjson import CONTENT_TYPE, row_json
+
+
+class CleanStep(Step):
+    """The accepted lines of one shard's packs, and the frames that wait for their turn."""
+
+    def __init__(self, pack: PackModel, slots: Slots, cfg: CleanConfig, source: str) -> None:
+        """Take the pack model, the shard's slots, the settings and the source's name; no pack is known yet."""
+        self._pack = pack
+        self._slots = slots
+        self._cfg = cfg
+        self._source = source
+        self._pool = Pool()
+        self.state: CleanState = CleanState.empty(0, pack.series, pack.probes)
+
+    def block(self, block: FrameBlock) -> list[Item]:
+        """Pass on the frames whose turn has come, then gaps and dead letters."""
+        return self._items(kernel.step(self._cfg, self.state, self._pool, self._pack.nominal_ah, block))
+
+    def eof(self) -> list[Item]:
+        """Pass on all that waits."""
+        if not self._pool.waiting:
+            return []
+        nothing = make_block(
+            self._pack.name, self._slots.packs, vehicles=self._slots.vehicles, pack=[], t_ns=[],
+            cell_v=np.empty((0, self._pack.series)), temp_c=np.empty((0, self._pack.probes)),
+        )  # fmt: skip
+        return self._items(kernel.finish(self._cfg, self.state, self._pool, self._pack.nominal_ah, nothing))
+
+    def last_t_ns(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Give each pack's newest time."""
+        return kernel.last_t_ns(self.state)[: len(self._slots)]
+
+    def dump(self) -> dict[str, Any]:
+        """Copy the frames that wait."""
+        return self._pool.dump(self.state.ends)
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take back what `dump` gave."""
+        self._pool.load(data, self.state.ends)
+
+    def _items(self, released: kernel.Released) -> list[Item]:
+        items: list[Item] = []
+        if len(released.frames):
+            frames = released.frames.pruned()
+            items.append(frames.with_derived(pack_hash=self._slots.pack_hash[frames.derived["slot"]]))
+        items += [self._gap(*row) for row in released.gaps.tolist()]
+        refused = released.refused
+        for row, (_, _, why, expected_ns) in enumerate(released.refusals.tolist()):
+            items.append(self._dead_letter(refused, row, kernel.REASONS[why], expected_ns))
+        return items
+
+    def _gap(self, slot: int, first: int, last: int, from_ns: int, to_ns: int) -> Gap:
+        pack = self._slots.packs[slot]
+        kind, missing = ("sequence", last - first + 1) if first >= 0 else ("time", -1)
+        return Gap(
+            record_id(pack, "gap", f"{kind} {first}", from_ns), 0, self._pack.name, pack, self._slots.vehicles[slot],
+            kind, from_ns, to_ns, first, last, missing,
+        )  # fmt: skip
+
+    def _dead_letter(self, refused: FrameBlock, row: int, reason: str, expected_ns: int) -> DeadLetter:
+        part, offset, at = (int(x[row]) for x in (refused.src_part, refused.src_offset, refused.src_row))
+        t_ns, seq = int(refused.t_ns[row]), int(refused.seq[row])
+        line = f"its pack's line has {_utc(expected_ns)}" if expected_ns else "its pack has no line yet"
+        return DeadLetter(
+            id=dead_letter_id(self._source, part, offset, at),
+            source=self._source,
+            partition=part,
+            offset=offset,
+            row=at,
+            reason=reason,
+            detail=f"{_MEANING[reason]}: frame {seq} is stamped {_utc(t_ns)}, {line}",
+            pack_id=refused.packs[refused.pack[row]],
+            t_ns=t_ns,
+            expected_ns=expected_ns,
+            content_type=CONTENT_TYPE,
+            payload=row_json(refused, row),
+        )
+
+
+_MEANING = {
+    "clock_past": "the clock was not set",
+    "clock_future": "the clock was ahead",
+    "late": "later frames had been passed on",
+    "seq_conflict": "another frame has this number",
+    "time_conflict": "another frame has this time",
+}
+
+
+def _utc(t_ns: int) -> str:
+    try:
+        return datetime.fromtimestamp(t_ns // 10**9, UTC).isoformat()
+    except (OverflowError, ValueError):  # a year beyond 9999
+        return f"{t_ns} ns"
+
+
+def clean(
+    step_id: str,
+    up: KeyedStream[Item],
+    packs: Packs = load_pack,
+    cfg: CleanConfig | None = None,
+    *,
+    source: str = "frames",
+) -> KeyedStream[Item]:
+    """Clean frames over shards; gives each pack its slot.  `source` names where the frames came from."""
+    settings = cfg or CleanConfig()
+
+    def build(pack: PackModel, slots: Slots) -> Step:
+        return CleanStep(pack, slots, settings, source)
+
+    return shard_step(step_id, up, build, packs, assigns=True)
