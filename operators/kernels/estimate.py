@@ -5,8 +5,9 @@ The parts are in soc (the median cell group), imbalance (every cell against it),
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from operators.kernels import imbalance, ocv, power, soc
+from operators.kernels import imbalance, ocv, power, prefetch, soc
 from operators.kernels.imbalance import QQ, RR, ZZ
 from operators.kernels.median import lower_median
 from operators.kernels.ocv import BRANCHES, DOCV, OCV, R0
@@ -120,11 +121,11 @@ def parameters(pack: PackModel) -> Parameters:
     """Prepare a pack model, once; raises ValueError where it has more RC branches than the filter."""
     grid = pack.grid()
     at_c = np.arange(-60.0, 101.0)
-    share = [np.interp(at_c, pack.derating.temp_c, s) for s in (pack.derating.charge, pack.derating.discharge)]
     return Parameters(
         ocv.table(grid),
         ocv.time_constants(grid),
-        *share,
+        np.interp(at_c, pack.derating.temp_c, pack.derating.charge),
+        np.interp(at_c, pack.derating.temp_c, pack.derating.discharge),
         Cell(
             cells=pack.series,
             capacity_ah=float(pack.usable_ah),
@@ -147,6 +148,13 @@ def _cell_limit(pack: PackModel, *, over: bool) -> float:
 
 _Config = namedtuple("_Config", [f.name for f in fields(EstimateConfig)])  # type: ignore[misc]  # noqa: PYI024 - numba reads it
 
+
+@lru_cache(maxsize=16)
+def _plain(cfg: EstimateConfig) -> Any:  # noqa: ANN401 - a tuple with the names of EstimateConfig
+    return _Config(*(float(getattr(cfg, f.name)) for f in fields(cfg)))
+
+
+# The columns that come out, by type; their places in the arrays that the loops fill.
 _F64 = ("soc", "z_med")
 _F32 = (
     "soc_std", "r0_ohm", "v_med", "innov_v", "soe_kwh", "sop_discharge_w", "sop_charge_w",
@@ -155,6 +163,15 @@ _F32 = (
 _I8 = ("soc_source", "sop_discharge_limit", "sop_charge_limit")
 _I16 = ("soc_low_cell", "soc_high_cell")
 _CELLS = ("soc_cell", "d_soc", "d_r0", "d_q", "resid_v")
+_SOC, _Z_MED = range(2)
+_SOC_STD, _R0, _V_MED, _INNOV, _SOE, _SOP_OUT, _SOP_IN, _D_SOC_STD, _D_R0_STD, _D_Q_STD, _CAPACITY = range(11)
+_SOURCE, _OUT_LIMIT, _IN_LIMIT = range(3)
+_LOW, _HIGH = range(2)
+_SOC_CELL, _D_SOC, _D_R0, _D_Q, _RESID = range(5)
+# Rows of the scratch array, one value per cell group each.
+_KEYS, _LIFT, _ERROR, _PAIR = 0, 1, 2, 3
+_SCRATCH = 5
+_AHEAD = 2  # rows whose state is asked for early
 
 
 def step(
@@ -183,15 +200,15 @@ def step(
     assert all(len(c) == n for c in (slot, dt_s, quality, lane, current_a, pack_v, temp_c)), "columns differ in length"
     f64, f32 = np.empty((len(_F64), n)), np.empty((len(_F32), n), np.float32)
     i8, i16 = np.empty((len(_I8), n), np.int8), np.empty((len(_I16), n), np.int16)
-    per_cell = [np.empty((n, cells), np.float32) for _ in _CELLS]
-    pair = np.empty((2, cells), np.float32)
+    per_cell = np.empty((len(_CELLS), n, cells), np.float32)
+    work = np.empty((_SCRATCH, max(cells, temp_c.shape[1])), np.float32)
     _walk(
-        _Config(*astuple(cfg)), pack.cell, pack.table, pack.tau_s, pack.charge_share, pack.discharge_share,
+        _plain(cfg), pack.cell, pack.table, pack.tau_s, pack.charge_share, pack.discharge_share,
         slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_v.view(np.int32), temp_c, temp_c.view(np.int32),
-        state.core, state.cell, f64, f32, i8, i16, *per_cell, pair, pair.view(np.int32),
+        state.core, state.cell, f64, f32, i8, i16, per_cell, work, work.view(np.int32),
     )  # fmt: skip
-    out: dict[str, NDArray[Any]] = dict(zip(_CELLS, per_cell, strict=True))
-    for names, columns in ((_F64, f64), (_F32, f32), (_I8, i8), (_I16, i16)):
+    out: dict[str, NDArray[Any]] = {}
+    for names, columns in ((_F64, f64), (_F32, f32), (_I8, i8), (_I16, i16), (_CELLS, per_cell)):
         out.update(zip(names, columns, strict=True))
     return out
 
@@ -200,152 +217,121 @@ def step(
 def _walk(
     cfg, pack, table, tau_s, charge_share, discharge_share,
     slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_bits, temp_c, temp_bits,
-    core, cell, f64, f32, i8, i16, soc_cell, d_soc, d_r0, d_q, resid_v, pair, pair_bits,
+    core, cell, f64, f32, i8, i16, per_cell, work, bits,
 ):  # fmt: skip
-    cells, probes = cell_v.shape[1], temp_c.shape[1]
-    nan = np.float32(np.nan)
-    at, scratch, lifted = np.empty(ocv.WIDTH), np.empty(cells, np.float32), np.empty(cells, np.float32)
-    keys, probe_keys = np.empty(cells, np.int32), np.empty(probes, np.int32)
-    decay, kept, decay_of = np.empty(BRANCHES), np.empty(BRANCHES), -1.0
+    cells = cell_v.shape[1]
+    at, decay, kept, decay_of = np.empty(ocv.WIDTH), np.empty(BRANCHES), np.empty(BRANCHES), -1.0
     soc.decays(tau_s, cfg.pulse_s, kept)
-    charge_of_pulse = pack.capacity_ah * 3600.0 / cfg.pulse_s
     for n in range(slot.size):
         s = slot[n]
+        if n + _AHEAD < slot.size:
+            prefetch.row(core, slot[n + _AHEAD])
+            prefetch.row(cell, slot[n + _AHEAD])
         frozen = (quality[n] & FROZEN) != 0
-        live = lane[n] != BACKFILL
-        v_med, valid = lower_median(cell_v, cell_bits, n, keys)
+        v_med, valid = lower_median(cell_v, cell_bits, n, bits, _KEYS)
         by_cell = valid > 0 and 2 * valid >= cells
+        live = lane[n] != BACKFILL
         started = core[s, soc.STARTED] != 0.0
+        innov, drop, d_drop, learn_s = np.nan, np.nan, 0.0, 0.0
         if live:
-            dt = dt_s[n]
-            dt = max(0.0, dt)
-            i = np.float64(current_a[n]) if not frozen else np.nan
-            t_now, probe_count = lower_median(temp_c, temp_bits, n, probe_keys)
-            if probe_count > 0 and not frozen:
-                core[s, soc.TEMP_C] = t_now
+            dt = dt_s[n] if dt_s[n] > 0.0 else 0.0
+            i = np.nan if frozen else np.float64(current_a[n])
+            if not frozen:
+                t_now, probes = lower_median(temp_c, temp_bits, n, bits, _KEYS)
+                core[s, soc.TEMP_C] = t_now if probes > 0 else core[s, soc.TEMP_C]
             temp = core[s, soc.TEMP_C]
-            v = np.float64(v_med) if by_cell else np.float64(pack_v[n]) / pack.cells - core[s, soc.PACK_OFFSET_V]
+            pack_cell_v = np.float64(pack_v[n]) / pack.cells
+            v = np.float64(v_med) if by_cell else pack_cell_v - core[s, soc.PACK_OFFSET_V]
             i_before = core[s, soc.CURRENT_A]
-            learn_dt = dt
-            if not started and v == v and not frozen:
+            if started and dt > 0.0:
+                d_z, d_var, mean_a = soc.move(core, s, pack, cfg, dt, i)
+                if dt != decay_of:
+                    soc.decays(tau_s, dt, decay)
+                    decay_of = dt
+                ocv.look_up(table, core[s, soc.Z], temp, at)
+                soc.relax(core, s, pack, cfg, at, decay, dt, d_z, d_var, mean_a)
+                imbalance.drift(core, s, _SHARED, cell, cfg, dt, d_z, d_var)
+                learn_s = dt
+            elif not started and v == v and not frozen:
                 core[s, soc.PACK_OFFSET_V] = pack.sum_offset_v
                 v = v if by_cell else v - pack.sum_offset_v
                 ocv.look_up(table, 0.5, temp, at)
                 soc.start(core, s, table, at, pack, cfg, v, i, temp)
                 imbalance.begin(core, s, _SHARED, cfg)
-                started, i_before, learn_dt = True, i, _FIRST_DT_S
-            elif started and dt > 0.0:
-                d_z, d_var, mean_a = soc.move(core, s, pack, cfg, dt, i)
+                started, i_before, learn_s = True, i, _FIRST_DT_S
+            if started and i == i:
                 ocv.look_up(table, core[s, soc.Z], temp, at)
-                if dt != decay_of:
-                    soc.decays(tau_s, dt, decay)
-                    decay_of = dt
-                soc.relax(core, s, pack, cfg, at, decay, dt, d_z, d_var, mean_a)
-                imbalance.drift(core, s, _SHARED, cell, cfg, dt, d_z, d_var)
-        innov = np.nan
-        seen = live and started and not frozen
-        if seen:
-            ocv.look_up(table, core[s, soc.Z], temp, at)
-            drop = i * at[R0]
-            d_i = i - i_before if i_before == i_before else 0.0
-            if i == i and v == v and learn_dt > 0.0:
-                extra = 0.0 if by_cell else cfg.pack_noise_v * cfg.pack_noise_v
-                innov = soc.correct(core, s, table, pack, cfg, at, v, i, d_i, extra, learn_dt)
-                if by_cell and pack_v[n] == pack_v[n]:
-                    off = np.float64(pack_v[n]) / pack.cells - v
-                    core[s, soc.PACK_OFFSET_V] += (off - core[s, soc.PACK_OFFSET_V]) * min(learn_dt / 3600.0, 1.0)
-                watts = -i * v * pack.cells
-                core[s, soc.POWER_W] = power.mean_power(core[s, soc.POWER_W], watts, dt, cfg.power_memory_s)
-                ocv.look_up(table, core[s, soc.Z], temp, at)
-        if seen and by_cell and i == i:
-            imbalance.lift(cell, s, table, at, core[s, soc.Z], temp, lifted)
-            imbalance.residuals(cell, s, cell_v, n, v_med, lifted, drop, resid_v)
-            if learn_dt > 0.0 and at[DOCV] >= cfg.flat_v and (quality[n] & SWEEP_SKEW) == 0:
-                imbalance.correct(
-                    core, s, _SHARED, cell, cfg, resid_v, n, at[DOCV], drop, d_i * at[R0], learn_dt, scratch
-                )
-        else:
-            for c in range(cells):
-                resid_v[n, c] = nan
-        f32[2, n] = v_med if by_cell else nan
-        f32[3, n] = innov
-        i8[0, n] = CELL if by_cell else PACK
+                drop = i * at[R0]
+                d_drop = (i - i_before) * at[R0] if i_before == i_before else 0.0
+                if v == v and learn_s > 0.0:
+                    extra = 0.0 if by_cell else cfg.pack_noise_v * cfg.pack_noise_v
+                    innov = soc.correct(core, s, table, pack, cfg, at, v, i, d_drop, extra, learn_s)
+                    if by_cell and pack_cell_v == pack_cell_v:
+                        share = learn_s / 3600.0 if learn_s < 3600.0 else 1.0
+                        core[s, soc.PACK_OFFSET_V] += (pack_cell_v - v - core[s, soc.PACK_OFFSET_V]) * share
+                    core[s, soc.POWER_W] = power.mean_power(
+                        core[s, soc.POWER_W], -i * v * pack.cells, dt, cfg.power_memory_s
+                    )
+        f32[_V_MED, n] = v_med if by_cell else np.nan
+        f32[_INNOV, n] = innov
+        i8[_SOURCE, n] = CELL if by_cell else PACK
         if not (live and started):
-            _blank(n, f64, f32, i8, i16, soc_cell, d_soc, d_r0, d_q)
+            _blank(n, f64, f32, i8, i16, per_cell)
             continue
         z, scale = core[s, soc.Z], core[s, soc.SCALE]
         ocv.look_up(table, z, temp, at)
-        f64[1, n] = z
-        f32[1, n] = at[R0] * (1.0 + scale)
+        left, room, spread, rest_low, rest_high = z, 1.0 - z, 0.0, -1, -1
         if by_cell:
-            left, room, low_cell, high_cell = imbalance.usable(cell, s, z, pair, pair_bits)
-            i16[0, n], i16[1, n] = low_cell, high_cell
-            z32, zero, one = np.float32(z), np.float32(0.0), np.float32(1.0)
-            for c in range(cells):
-                x = z32 + cell[s, imbalance.D_SOC, c]
-                x = max(zero, x)
-                soc_cell[n, c] = min(one, x)
-            for c in range(cells):
-                d_soc[n, c] = cell[s, imbalance.D_SOC, c]
-            for c in range(cells):
-                d_r0[n, c] = cell[s, imbalance.D_R0, c]
-            for c in range(cells):
-                d_q[n, c] = cell[s, imbalance.D_Q, c]
+            imbalance.lift(cell, s, table, at, z, temp, work, _LIFT)
+            imbalance.residuals(cell, s, cell_v, n, v_med, work, _LIFT, drop, per_cell, _RESID)
+            steep = at[DOCV] >= cfg.flat_v and (quality[n] & SWEEP_SKEW) == 0
+            if drop == drop and learn_s > 0.0 and steep:
+                imbalance.correct(
+                    core, s, _SHARED, cell, cfg, per_cell, _RESID, n, at[DOCV], drop, d_drop, learn_s, work, _ERROR
+                )
+            left, room, rest_low, rest_high = imbalance.usable(cell, s, z, work, bits, _PAIR)
+            imbalance.report(cell, s, z, per_cell, n)
             spread = core[s, _SHARED + ZZ]
-            f32[7, n], f32[8, n] = np.sqrt(spread), np.sqrt(core[s, _SHARED + RR])
-            f32[9, n] = np.sqrt(core[s, _SHARED + QQ])
+            f32[_D_SOC_STD, n] = math.sqrt(spread)
+            f32[_D_R0_STD, n] = math.sqrt(core[s, _SHARED + RR])
+            f32[_D_Q_STD, n] = math.sqrt(core[s, _SHARED + QQ])
         else:
-            left, room, spread = z, 1.0 - z, 0.0
-            i16[0, n], i16[1, n] = -1, -1
-            f32[7, n], f32[8, n], f32[9, n] = nan, nan, nan
-            for c in range(cells):
-                soc_cell[n, c] = d_soc[n, c] = d_r0[n, c] = d_q[n, c] = nan
-        f64[0, n] = left / (left + room)
-        f32[0, n] = np.sqrt(core[s, soc.P_ZZ] + spread)
-        f32[10, n] = pack.capacity_ah * (left + room)
+            f32[_D_SOC_STD, n] = f32[_D_R0_STD, n] = f32[_D_Q_STD, n] = np.nan
+            for k in range(per_cell.shape[0]):
+                for c in range(cells):
+                    per_cell[k, n, c] = np.nan
+        f64[_SOC, n], f64[_Z_MED, n] = left / (left + room), z
+        i16[_LOW, n], i16[_HIGH, n] = rest_low, rest_high
+        f32[_SOC_STD, n] = math.sqrt(core[s, soc.P_ZZ] + spread)
+        f32[_R0, n] = at[R0] * (1.0 + scale)
+        f32[_CAPACITY, n] = pack.capacity_ah * (left + room)
+        r_pulse, u_left = power.pulse(at, core, s, soc.U, scale, kept)
+        rest_v = at[OCV] + pack.hysteresis_v * core[s, soc.H] + core[s, soc.BIAS_V] + u_left
+        low, high = rest_v - pack.v_min, pack.v_max - rest_v
         if by_cell:
-            imbalance.lift(cell, s, table, at, z, temp, lifted)
-        _powers(pack, charge_share, discharge_share, at, core, cell, s, n, by_cell, lifted, kept,
-                left * charge_of_pulse, room * charge_of_pulse, temp_c, f32, i8, pair, pair_bits)  # fmt: skip
-        amps = max(core[s, soc.POWER_W], 0.0) / (pack.cells * at[OCV])
-        volts = power.soe(table, z, left, temp, scale, amps, pack.v_min, at)
-        f32[4, n] = volts * pack.capacity_ah * pack.cells * 1e-3
+            low, high = power.headroom(cell, s, low, high, work, bits, _LIFT, _ERROR, _PAIR)
+        charge_now, discharge_now = power.allowed(temp_c, n, charge_share, discharge_share)
+        amps = pack.capacity_ah * 3600.0 / cfg.pulse_s  # that a whole charge gives for the pulse
+        f32[_SOP_OUT, n], i8[_OUT_LIMIT, n] = power.sop(
+            low / r_pulse, pack.cells, r_pulse, rest_v, pack.discharge_max_a, discharge_now, left * amps
+        )
+        f32[_SOP_IN, n], i8[_IN_LIMIT, n] = power.sop(
+            high / r_pulse, pack.cells, -r_pulse, rest_v, pack.charge_max_a, charge_now, room * amps
+        )
+        drain = core[s, soc.POWER_W] / (pack.cells * at[OCV])
+        volts = power.soe(table, z, left, temp, scale, drain if drain > 0.0 else 0.0, pack.v_min, at)
+        f32[_SOE, n] = volts * pack.capacity_ah * pack.cells * 1e-3
 
 
 @njit(cache=True, error_model="numpy")
-def _blank(n, f64, f32, i8, i16, soc_cell, d_soc, d_r0, d_q):
+def _blank(n, f64, f32, i8, i16, per_cell):
     """Write "not known" into a row, but for what its own voltages said."""
-    nan = np.float32(np.nan)
-    f64[0, n] = f64[1, n] = np.nan
+    f64[:, n] = np.nan
     for k in range(f32.shape[0]):
-        if k != 2:
-            f32[k, n] = nan
-    i8[1, n] = i8[2, n] = -1
-    i16[0, n] = i16[1, n] = -1
-    for c in range(d_soc.shape[1]):
-        soc_cell[n, c] = d_soc[n, c] = d_r0[n, c] = d_q[n, c] = nan
-
-
-@njit(cache=True, error_model="numpy")
-def _powers(
-    pack, charge_share, discharge_share, at, core, cell, s, n, by_cell, lifted, kept,
-    charge_left_a, charge_room_a, temp_c, f32, i8, pair, pair_bits,
-):  # fmt: skip
-    """Write SOP and what binds it into row `n`."""
-    r_pulse, left_v = power.pulse(at, core, s, soc.U, core[s, soc.SCALE], kept)
-    rest_v = at[OCV] + pack.hysteresis_v * core[s, soc.H] + core[s, soc.BIAS_V] + left_v
-    low, high = max(rest_v - pack.v_min, 0.0), max(pack.v_max - rest_v, 0.0)
-    if by_cell:
-        low, high = power.headroom(cell, s, lifted, rest_v - pack.v_min, pack.v_max - rest_v, pair, pair_bits)
-    charge_now, discharge_now = 1.0, 1.0
-    for p in range(temp_c.shape[1]):  # the coldest and the hottest probe bind
-        t = temp_c[n, p]
-        if t == t:
-            charge_now = min(charge_now, power.derating(charge_share, t))
-            discharge_now = min(discharge_now, power.derating(discharge_share, t))
-    f32[5, n], i8[1, n] = power.sop(
-        low / r_pulse, pack.cells, r_pulse, rest_v, pack.discharge_max_a, discharge_now, charge_left_a
-    )
-    f32[6, n], i8[2, n] = power.sop(
-        high / r_pulse, pack.cells, -r_pulse, rest_v, pack.charge_max_a, charge_now, charge_room_a
-    )
+        if k != _V_MED:
+            f32[k, n] = np.nan
+    i8[_OUT_LIMIT, n] = i8[_IN_LIMIT, n] = -1
+    i16[:, n] = -1
+    for k in range(per_cell.shape[0]):
+        for c in range(per_cell.shape[2]):
+            per_cell[k, n, c] = np.nan

@@ -1,9 +1,10 @@
 """How each cell group differs from the pack's median: in SOC, in resistance, in capacity.
 
-    v_c − v_median = OCV'(z) Δz_c + i R0 ρ_c        Δz_c falls by κ_c ΔAh / Q as charge passes
+    v_c − v_median = OCV(z + Δz_c) − OCV(z) + i R0 ρ_c        Δz_c falls by κ_c ΔAh / Q as charge passes
 
 with ρ = R_c/R_median − 1 and κ = Q_c/Q_median − 1.  Three states per cell group, float32, and one covariance
 that all groups of a pack share, because all see the same current: a gain per row, a few products per cell.
+Loops over cells are short and touch few arrays each: that is what makes them vector code.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _R0_MIN, _R0_MAX = np.float32(-0.8), np.float32(20.0)
 _Q_MAX = np.float32(0.5)
 _SOC_MAX = np.float32(1.0)
 _TANGENT = np.float32(0.005)
+_ONE, _ZERO = np.float32(1.0), np.float32(0.0)
 
 
 @njit(cache=True, error_model="numpy")
@@ -36,66 +38,73 @@ def begin(core, s, base, cfg):
     core[s, base + ZR] = core[s, base + ZQ] = core[s, base + RQ] = 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def drift(core, s, base, cell, cfg, dt_s, d_z, d_var):
     """Let `d_z` of SOC, uncertain by the variance `d_var`, pass in `dt_s`: differences in capacity show."""
     if d_z != 0.0:
         k = np.float32(d_z)
         for c in range(cell.shape[2]):
             cell[s, D_SOC, c] -= k * cell[s, D_Q, c]
-        core[s, base + ZZ] += d_z * (d_z * core[s, base + QQ] - 2.0 * core[s, base + ZQ])
-        core[s, base + ZR] -= d_z * core[s, base + RQ]
-        core[s, base + ZQ] -= d_z * core[s, base + QQ]
-    core[s, base + ZZ] += d_var * core[s, base + QQ] + cfg.drift_soc * dt_s
+    zq, qq = core[s, base + ZQ], core[s, base + QQ]
+    core[s, base + ZZ] += d_z * (d_z * qq - 2.0 * zq) + d_var * qq + cfg.drift_soc * dt_s
+    core[s, base + ZR] -= d_z * core[s, base + RQ]
+    core[s, base + ZQ] -= d_z * qq
     core[s, base + RR] += cfg.drift_r0 * dt_s
     core[s, base + QQ] += cfg.drift_q * dt_s
-    # no more can be unknown than before the first frame
-    f_z = math.sqrt(min(cfg.spread_soc * cfg.spread_soc / core[s, base + ZZ], 1.0))
-    f_r = math.sqrt(min(cfg.spread_r0 * cfg.spread_r0 / core[s, base + RR], 1.0))
-    f_q = math.sqrt(min(cfg.spread_q * cfg.spread_q / core[s, base + QQ], 1.0))
-    core[s, base + ZZ] *= f_z * f_z
-    core[s, base + ZR] *= f_z * f_r
-    core[s, base + ZQ] *= f_z * f_q
-    core[s, base + RR] *= f_r * f_r
-    core[s, base + RQ] *= f_r * f_q
-    core[s, base + QQ] *= f_q * f_q
+    _bound(core, s, base + ZZ, base + ZR, base + ZQ, cfg.spread_soc)
+    _bound(core, s, base + RR, base + ZR, base + RQ, cfg.spread_r0)
+    _bound(core, s, base + QQ, base + ZQ, base + RQ, cfg.spread_q)
 
 
 @njit(cache=True, error_model="numpy")
-def lift(cell, s, table, at, z, temp_c, out):
-    """Write OCV of each cell group minus OCV of the median into `out` (C,), V.
+def _bound(core, s, own, with_a, with_b, std):
+    """Keep a variance from exceeding what was unknown before the first frame, and its covariances in step."""
+    if core[s, own] > std * std:
+        shrink = std / math.sqrt(core[s, own])
+        core[s, own] = std * std
+        core[s, with_a] *= shrink
+        core[s, with_b] *= shrink
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def lift(cell, s, table, at, z, temp_c, work, line):
+    """Write OCV of each cell group minus OCV of the median into `work[line]`, V.
 
     `at` (WIDTH,) holds the table's values at the median's SOC `z`.  Along the tangent for differences up to 0.5 %,
     from the table beyond.
     """
-    slope, wide = np.float32(at[DOCV]), 0
+    slope = np.float32(at[DOCV])
     for c in range(cell.shape[2]):
-        out[c] = slope * cell[s, D_SOC, c]
+        work[line, c] = slope * cell[s, D_SOC, c]
+    wide = 0
     for c in range(cell.shape[2]):
         wide += abs(cell[s, D_SOC, c]) > _TANGENT
     if wide:
         for c in range(cell.shape[2]):
             if abs(cell[s, D_SOC, c]) > _TANGENT:
-                out[c] = ocv_at(table, z + cell[s, D_SOC, c], temp_c) - at[OCV]
+                work[line, c] = ocv_at(table, z + cell[s, D_SOC, c], temp_c) - at[OCV]
 
 
-@njit(cache=True, error_model="numpy")
-def residuals(cell, s, cell_v, row, v_med, lifted, drop, resid):
-    """Write cell voltage minus median minus what the states predict into `resid[row]`; NaN stays NaN.
+@njit(cache=True, error_model="numpy", inline="always")
+def residuals(cell, s, cell_v, row, v_med, work, line, drop, out, k):
+    """Write cell voltage minus median minus what the states predict into `out[k, row]`; NaN stays NaN.
 
-    `lifted` (C,) is what `lift` gives, `drop` is i·R0 in V.
+    `work[line]` is what `lift` gives, `drop` is i·R0 in V.
     """
     h_r = np.float32(drop)
     for c in range(cell_v.shape[1]):
-        resid[row, c] = cell_v[row, c] - v_med - lifted[c] - h_r * cell[s, D_R0, c]
+        work[line + 1, c] = work[line, c] + h_r * cell[s, D_R0, c]
+    for c in range(cell_v.shape[1]):
+        out[k, row, c] = cell_v[row, c] - v_med - work[line + 1, c]
 
 
-@njit(cache=True, error_model="numpy")
-def correct(core, s, base, cell, cfg, resid, row, slope, drop, d_drop, dt_s, scratch):
-    """Learn from the residuals of a row; cells that are NaN keep what they have.
+@njit(cache=True, error_model="numpy", inline="always")
+def correct(core, s, base, cell, cfg, resid, k, row, slope, drop, d_drop, dt_s, work, line):
+    """Learn from the residuals in `resid[k, row]`; cells that are NaN keep what they have.
 
-    `d_drop` (V) is the step of i·R0 since the frame before: cells read one after another see it at different
-    times.  Residuals count up to `cfg.cell_outlier` standard deviations, so that one bad reading moves little.
+    `slope` is OCV' in V per unit SOC; `d_drop` (V) is the step of i·R0 since the frame before: cells read one after
+    another see it at different times.  Residuals count up to `cfg.cell_outlier` standard deviations, so that one
+    bad reading moves little.  `work[line]` is overwritten.
     """
     load, skew = cfg.cell_load_noise * drop, cfg.cell_skew * d_drop
     var = (cfg.cell_noise_v * cfg.cell_noise_v + load * load) * (1.0 + cfg.cell_noise_tau_s / dt_s) + skew * skew
@@ -111,52 +120,69 @@ def correct(core, s, base, cell, cfg, resid, row, slope, drop, d_drop, dt_s, scr
     core[s, base + QQ] -= pq * pq / total
     bound = np.float32(cfg.cell_outlier * math.sqrt(total))
     k_z, k_r, k_q = np.float32(pz / total), np.float32(pr / total), np.float32(pq / total)
-    for c in range(resid.shape[1]):
-        e = resid[row, c]
-        e = e if e == e else np.float32(0.0)
-        e = min(e, bound)
-        scratch[c] = max(e, -bound)
-    for c in range(resid.shape[1]):
-        cell[s, D_SOC, c] = _within(cell[s, D_SOC, c] + k_z * scratch[c], -_SOC_MAX, _SOC_MAX)
-    for c in range(resid.shape[1]):
-        cell[s, D_R0, c] = _within(cell[s, D_R0, c] + k_r * scratch[c], _R0_MIN, _R0_MAX)
-    for c in range(resid.shape[1]):
-        cell[s, D_Q, c] = _within(cell[s, D_Q, c] + k_q * scratch[c], -_Q_MAX, _Q_MAX)
+    for c in range(cell.shape[2]):
+        e = resid[k, row, c]
+        e = e if e == e else _ZERO
+        e = e if e < bound else bound
+        work[line, c] = e if e > -bound else -bound
+    for c in range(cell.shape[2]):
+        x = cell[s, D_SOC, c] + k_z * work[line, c]
+        x = x if x < _SOC_MAX else _SOC_MAX
+        cell[s, D_SOC, c] = x if x > -_SOC_MAX else -_SOC_MAX
+    for c in range(cell.shape[2]):
+        x = cell[s, D_R0, c] + k_r * work[line, c]
+        x = x if x < _R0_MAX else _R0_MAX
+        cell[s, D_R0, c] = x if x > _R0_MIN else _R0_MIN
+    for c in range(cell.shape[2]):
+        x = cell[s, D_Q, c] + k_q * work[line, c]
+        x = x if x < _Q_MAX else _Q_MAX
+        cell[s, D_Q, c] = x if x > -_Q_MAX else -_Q_MAX
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _within(x, low, high):
-    x = max(x, low)
-    return min(x, high)
-
-
-@njit(cache=True, error_model="numpy")
-def usable(cell, s, z, ah, bits):
+def usable(cell, s, z, work, bits, line):
     """Find the charge that the pack can give and take: (left in the emptiest cell, room in the fullest, which, which).
 
-    In units of the median cell group's capacity: min z_c Q_c and min (1 − z_c) Q_c.  `ah` (2, C) float32 is
-    scratch and `bits` the same memory as int32: floats ≥ 0 sort as their bits do.
+    In units of the median cell group's capacity: min z_c Q_c and min (1 − z_c) Q_c.  `work[line]` and
+    the next are overwritten; `bits` is the same memory as int32.
     """
-    one, zero = np.float32(1.0), np.float32(0.0)
     z32 = np.float32(z)
     for c in range(cell.shape[2]):
-        zc = _within(z32 + cell[s, D_SOC, c], zero, one)
-        ah[0, c] = zc * (one + cell[s, D_Q, c])
+        x = z32 + cell[s, D_SOC, c]
+        x = x if x > _ZERO else _ZERO
+        x = x if x < _ONE else _ONE
+        work[line, c] = x * (_ONE + cell[s, D_Q, c])
     for c in range(cell.shape[2]):
-        zc = _within(z32 + cell[s, D_SOC, c], zero, one)
-        ah[1, c] = (one - zc) * (one + cell[s, D_Q, c])
-    low = smallest(bits, 0)
-    high = smallest(bits, 1)
-    return np.float64(ah[0, low]), np.float64(ah[1, high]), low, high
+        x = z32 + cell[s, D_SOC, c]
+        x = x if x > _ZERO else _ZERO
+        x = x if x < _ONE else _ONE
+        work[line + 1, c] = (_ONE - x) * (_ONE + cell[s, D_Q, c])
+    low = smallest(bits, line, cell.shape[2])
+    high = smallest(bits, line + 1, cell.shape[2])
+    return np.float64(work[line, low]), np.float64(work[line + 1, high]), low, high
 
 
 @njit(cache=True, error_model="numpy")
-def smallest(bits, row):
-    """Find the first cell with the smallest value in `bits[row]`."""
+def smallest(bits, line, cells):
+    """Find the first of `cells` values ≥ 0 in `bits[line]` that is smallest: such floats sort as their bits do."""
     least = np.int32(0x7FFFFFFF)
-    for c in range(bits.shape[1]):
-        least = min(least, bits[row, c])
-    for c in range(bits.shape[1]):
-        if bits[row, c] == least:
+    for c in range(cells):
+        b = bits[line, c]
+        least = b if b < least else least
+    for c in range(cells):
+        if bits[line, c] == least:
             return c
     return 0
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def report(cell, s, z, out, row):
+    """Write SOC of each cell group and the three differences into `out[0 … 3, row]`."""
+    z32 = np.float32(z)
+    for c in range(cell.shape[2]):
+        x = z32 + cell[s, D_SOC, c]
+        x = x if x > _ZERO else _ZERO
+        out[0, row, c] = x if x < _ONE else _ONE
+    for k in range(3):
+        for c in range(cell.shape[2]):
+            out[k + 1, row, c] = cell[s, k, c]

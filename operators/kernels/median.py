@@ -10,11 +10,11 @@ _SHIFT = np.int32(31)
 
 
 @njit(cache=True, error_model="numpy")
-def lower_median(values, bits, row, keys):
+def lower_median(values, bits, row, scratch, line):
     """Find the lower median of `values[row]` without its NaNs: (value, how many are valid).
 
     Of n valid values the ((n + 1) // 2)-th smallest: always one of them, NaN where there is none.
-    `bits` is the same array seen as int32, `keys` (C,) int32 is scratch.  Bisection by counting over
+    `bits` is the same array seen as int32, `scratch[line]` (≥ C,) int32 is overwritten.  Bisection by counting over
     integers that sort as the floats do: each pass is one vector loop, so the cost hardly depends on the data.
     """
     cells = values.shape[1]
@@ -24,7 +24,7 @@ def lower_median(values, bits, row, keys):
         b = bits[row, c]
         k = b ^ ((b >> _SHIFT) & _TOP)  # negative floats sort the other way round
         good = values[row, c] == values[row, c]
-        keys[c] = k if good else _TOP
+        scratch[line, c] = k if good else _TOP
         valid += good
         low = min(low, k if good else _TOP)
         high = max(high, k if good else np.int32(-_TOP))
@@ -36,7 +36,7 @@ def lower_median(values, bits, row, keys):
         count = 0
         below, above = np.int32(-_TOP), _TOP  # the values next to the cut: the bracket shrinks onto values
         for c in range(cells):
-            k = keys[c]
+            k = scratch[line, c]
             under = k <= middle
             count += under
             below = max(below, k if under else np.int32(-_TOP))
@@ -49,6 +49,6 @@ def lower_median(values, bits, row, keys):
             low = above
     # the bracket has closed on the key of one of the values
     for c in range(cells):
-        if keys[c] == low:
+        if scratch[line, c] == low:
             return values[row, c], valid
     return np.float32(np.nan), valid

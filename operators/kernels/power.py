@@ -21,27 +21,27 @@ _HALVINGS = 7
 _R_MIN = np.float32(0.1)  # of the median resistance: no cell is taken for better than that
 
 
-@njit(cache=True, error_model="numpy")
-def headroom(cell, s, lifted, low, high, room_v, bits):
+@njit(cache=True, error_model="numpy", inline="always")
+def headroom(cell, s, low, high, work, bits, lift, share, pair):
     """Find the room of the cell groups that limit a pulse: (V above the discharge limit, V below the charge limit).
 
-    `low` and `high` are those of the median cell group at the end of a pulse without current, `lifted` (C,) how far
+    `low` and `high` are those of the median cell group at the end of a pulse without current, `work[lift]` how far
     each OCV is above the median's.  The room of each is divided by its resistance over the median's.
-    `room_v` (2, C) float32 is scratch, `bits` the same memory.
+    `work[share]`, `work[pair]` and the next are overwritten; `bits` is the same memory as int32.
     """
     one, zero = np.float32(1.0), np.float32(0.0)
     a, b = np.float32(low), np.float32(high)
     for c in range(cell.shape[2]):
         r = one + cell[s, D_R0, c]
-        r = max(_R_MIN, r)
-        x = (a + lifted[c]) / r
-        room_v[0, c] = max(zero, x)
+        work[share, c] = one / (r if r > _R_MIN else _R_MIN)
     for c in range(cell.shape[2]):
-        r = one + cell[s, D_R0, c]
-        r = max(_R_MIN, r)
-        x = (b - lifted[c]) / r
-        room_v[1, c] = max(zero, x)
-    return np.float64(room_v[0, smallest(bits, 0)]), np.float64(room_v[1, smallest(bits, 1)])
+        x = (a + work[lift, c]) * work[share, c]
+        work[pair, c] = x if x > zero else zero
+    for c in range(cell.shape[2]):
+        x = (b - work[lift, c]) * work[share, c]
+        work[pair + 1, c] = x if x > zero else zero
+    first, second = smallest(bits, pair, cell.shape[2]), smallest(bits, pair + 1, cell.shape[2])
+    return np.float64(work[pair, first]), np.float64(work[pair + 1, second])
 
 
 @njit(cache=True, error_model="numpy")
@@ -118,6 +118,20 @@ def _loaded(table, z, temp_c, scale, amps, at):
 def mean_power(before_w, watts, dt_s, memory_s):
     """Average discharge power exponentially over the past `memory_s`."""
     return watts + (before_w - watts) * math.exp(-dt_s / memory_s)
+
+
+@njit(cache=True, error_model="numpy")
+def allowed(temp_c, row, charge_share, discharge_share):
+    """Give the shares (0..1) of the largest charge and discharge currents: the coldest and hottest probes bind."""
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+    for p in range(temp_c.shape[1]):
+        t = temp_c[row, p]
+        low = t if t < low else low  # false for NaN
+        high = t if t > high else high
+    if low > high:
+        return 1.0, 1.0
+    charge = min(derating(charge_share, low), derating(charge_share, high))
+    return charge, min(derating(discharge_share, low), derating(discharge_share, high))
 
 
 @njit(cache=True, error_model="numpy")

@@ -75,7 +75,7 @@ def start(core, s, table, at, cell, cfg, v, i, temp_c):
     core[s, P_ZZ] = P_ZZ_MAX  # the first update, at the slope found there, says how much is known
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def move(core, s, cell, cfg, dt_s, i):
     """Count charge over the `dt_s` before this frame, whose current is `i`; NaN is unknown.
 
@@ -106,7 +106,7 @@ def move(core, s, cell, cfg, dt_s, i):
     return d_z, d_var, mean_a
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def relax(core, s, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
     """Advance what follows the current, and the covariance, over `dt_s`.
 
@@ -150,19 +150,19 @@ def relax(core, s, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
         core[s, P_ZZ] = P_ZZ_MAX
 
 
-@njit(cache=True, error_model="numpy")
-def correct(core, s, table, cell, cfg, at, v, i, d_i, extra_var, dt_s):
+@njit(cache=True, error_model="numpy", inline="always")
+def correct(core, s, table, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
     """Learn from the voltage `v` of the median cell group under current `i`; the innovation in V.
 
-    `at` (WIDTH,) holds the table's values here and is overwritten; `d_i` is the step in current since the frame
-    before (cells are read one after another), `extra_var` V² what the source of `v` adds to the noise.  Where the
+    `at` (WIDTH,) holds the table's values here and is overwritten; `d_drop` is the step of i·R0 in V since the
+    frame before (cells are read one after another), `extra_var` V² what the source of `v` adds to the noise.  Where the
     correction is large the slope is that of the chord to where it leads, found by iteration, not the tangent.
     """
     drop = i * at[R0]
     for b in range(BRANCHES):
         drop += core[s, U + b]
     innov = v - (at[OCV] + cell.hysteresis_v * core[s, H] + core[s, BIAS_V] + (1.0 + core[s, SCALE]) * drop)
-    load, skew = cfg.load_noise * drop, cfg.skew * d_i * at[R0]
+    load, skew = cfg.load_noise * drop, cfg.skew * d_drop
     lasting = cfg.noise_v * cfg.noise_v + load * load + core[s, U_VAR] + extra_var
     lasting += cell.hysteresis_v * cell.hysteresis_v * core[s, H_VAR]
     var = lasting * (1.0 + cfg.noise_tau_s / dt_s) + skew * skew

@@ -62,14 +62,14 @@ def run(
     cfg: kernel.EstimateConfig,
     cell_v: NDArray[Any],
     current_a: NDArray[Any],
-    dt_s: float = 1.0,
+    dt_s: Floats | float = 1.0,
     *,
     state: kernel.EstimateState | None = None,
     **columns: Any,
 ) -> dict[str, NDArray[Any]]:
     """Step one pack in slot 0 over N rows; `columns` replace what `kernel.step` takes."""
     n, cells = cell_v.shape
-    dt = np.full(n, dt_s)
+    dt = np.broadcast_to(dt_s, n).astype(np.float64)
     if state is None:
         state = kernel.EstimateState.empty(1, cells, pack.probes)
         dt[0] = np.nan

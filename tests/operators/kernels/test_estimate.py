@@ -111,7 +111,7 @@ def test_estimates_recover_after_a_stretch_of_nan(what: str) -> None:
     d_soc = np.array([0.0, 0.02, -0.02, 0.0, 0.0, 0.0])
     current = drive(2400, seed=2)
     truth = simulate(pack, current, 1.0, 0.7, d_soc)
-    columns: dict[str, np.ndarray] = {
+    columns: dict[str, Any] = {
         "cell_v": truth.cell_v.astype(np.float32),
         "current_a": current.astype(np.float32),
         "temp_c": np.full((2400, 2), 25.0, np.float32),
@@ -176,7 +176,7 @@ def test_no_row_is_fine() -> None:
 
 def test_state_pickles_and_takes_less_than_3_4_kb_for_96_cells() -> None:
     state = kernel.EstimateState.empty(3, 96, 16)
-    again = pickle.loads(pickle.dumps(state))
+    again = pickle.loads(pickle.dumps(state))  # noqa: S301 - its own bytes
     np.testing.assert_array_equal(again.core, state.core)
     assert slots.nbytes_per_pack(state) <= 3400
 

@@ -120,6 +120,6 @@ def test_usable_soc_is_bound_by_the_emptiest_and_the_fullest_cell(
     cell = np.zeros((1, 3, 2), np.float32)
     cell[0, kernel.D_SOC], cell[0, kernel.D_Q] = d_soc, d_q
     scratch = np.empty((2, 2), np.float32)
-    left, room, which_low, which_high = kernel.usable(cell, 0, z, scratch, scratch.view(np.int32))
+    left, room, which_low, which_high = kernel.usable(cell, 0, z, scratch, scratch.view(np.int32), 0)
     assert left / (left + room) == pytest.approx(soc, abs=1e-6)
     assert (which_low, which_high) == (low, high)

@@ -16,7 +16,7 @@ VOLTS = st.one_of(
 
 def median(row: np.ndarray) -> tuple[float, int]:
     values = np.ascontiguousarray(row, np.float32)[None]
-    value, valid = lower_median(values, values.view(np.int32), 0, np.empty(values.shape[1], np.int32))
+    value, valid = lower_median(values, values.view(np.int32), 0, np.empty((1, values.shape[1]), np.int32), 0)
     return float(value), int(valid)
 
 
@@ -33,7 +33,7 @@ def test_is_the_middle_value_of_those_that_are_there(row: np.ndarray) -> None:
 
 def test_a_nan_with_its_sign_bit_set_counts_as_missing() -> None:
     row = np.array([0xFFC00000, 0x7FC00000], np.uint32).view(np.float32)
-    assert median(np.concatenate([row, np.array([3.5, 3.6, 3.7], np.float32)])) == (np.float32(3.6), 3)
+    assert median(np.concatenate([row, np.array([3.5, 3.6, 3.7], np.float32)])) == (float(np.float32(3.6)), 3)
 
 
 def test_of_an_even_number_it_is_the_lower_of_the_two_in_the_middle() -> None:

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from operators.kernels import power as kernel
 from operators.kernels.estimate import EstimateConfig, parameters
+from schemas.pack import PackModel
 from tests.support.circuit import one_branch_pack, run, simulate
 
 PACK = replace(one_branch_pack(cells=3), charge_max_a=1e6, discharge_max_a=1e6)
@@ -15,15 +17,17 @@ CFG = EstimateConfig()
 R_10S = 1e-3 + 0.5e-3 * (1 - math.exp(-10 / 60))
 
 
-def at_rest(pack=PACK, soc: float = 0.6, temp_c: float = 25.0, d_r0: float = 0.0, d_soc: float = 0.0):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+def at_rest(
+    pack: PackModel = PACK, soc: float = 0.6, temp_c: float = 25.0, d_r0: float = 0.0, d_soc: float = 0.0
+) -> tuple[dict[str, Any], float]:
     n = 880
     current = np.repeat(np.tile([-50.0, 50.0], n // 40), 20)
     current[-60:] = 0.0
-    truth = simulate(pack, current, 1.0, soc, [d_soc, 0.0, 0.0], [d_r0, 0.0, 0.0])
+    truth = simulate(pack, current, 1.0, soc, np.array([d_soc, 0.0, 0.0]), np.array([d_r0, 0.0, 0.0]))
     temp = np.full((n, pack.probes), 25.0, np.float32)
     temp[-1] = temp_c
     out = run(pack, CFG, truth.cell_v, current, temp_c=temp)
-    return {k: v[-1] for k, v in out.items()}, truth.cell_v[-1, -1]
+    return {k: v[-1] for k, v in out.items()}, float(truth.cell_v[-1, -1])
 
 
 def test_discharge_power_takes_the_cell_to_its_lower_limit() -> None:
