@@ -1,0 +1,108 @@
+"""How frames travel: Arrow IPC or JSON, with a size limit, and a dead letter for what cannot be read.
+
+A message may be packed by zstd as a whole, never inside Arrow: that is twice as large for ten frames, since the
+schema stays as it is, and takes several times as long to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.events import DeadLetter
+from schemas.frames import FrameBlock, concat
+from schemas.message import (
+    CONTENT_TYPE,
+    MAX_BYTES,
+    TOO_LARGE,
+    UNDECODABLE,
+    Message,
+    Models,
+    Packs,
+    RefusedError,
+    dead_letter,
+)
+from schemas.pack import load_pack
+from schemas.wire_arrow import ARROW, MALFORMED, Opened, decode_arrow, one_line, open_arrow
+from schemas.wire_json import JSON, decode_json
+
+_ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+def decode(
+    data: bytes,
+    content_type: str,
+    source: str,
+    partition: int,
+    offset: int,
+    *,
+    max_bytes: int = MAX_BYTES,
+    packs: Packs = load_pack,
+) -> list[FrameBlock | DeadLetter]:
+    """Read one message; see `decode_all`."""
+    return decode_all([Message(data, content_type, source, partition, offset)], max_bytes=max_bytes, packs=packs)
+
+
+def decode_all(
+    messages: Iterable[Message], *, max_bytes: int = MAX_BYTES, packs: Packs = load_pack
+) -> list[FrameBlock | DeadLetter]:
+    """Read messages: for each pack model one block with rows in order of arrival, then what was refused.
+
+    Bytes that cannot be read never raise: a message larger than `max_bytes`, packed or unpacked, of another
+    encoding, version or model, or with another number of cells, is a dead letter with its reason and its
+    original bytes; a row without a time is one with the row encoded again.
+    """
+    models = Models(packs)
+    opened: list[Opened] = []
+    texts: list[tuple[int, Message, bytes]] = []
+    out: list[FrameBlock | DeadLetter] = []
+    for i, message in enumerate(messages):
+        try:
+            plain = _unpacked(message.data, max_bytes)
+            kind = message.content_type.partition(";")[0].strip().lower()
+            if kind == JSON:
+                texts.append((i, message, plain))
+            elif kind == ARROW:
+                opened.append(open_arrow(i, message, plain, models))
+            else:
+                accepted = f"content type must be {ARROW} or {JSON}; got {message.content_type!r:.80}"
+                out.append(dead_letter(message, RefusedError(CONTENT_TYPE, accepted)))
+        except RefusedError as why:
+            out.append(dead_letter(message, why))
+    blocks: list[tuple[NDArray[np.int64], FrameBlock]] = []
+    for found, refused in (decode_arrow(opened), decode_json(texts, models)):
+        blocks += found
+        out += refused
+    return [*_in_order(blocks), *out]
+
+
+def _unpacked(data: bytes, max_bytes: int) -> bytes:
+    """Undo zstd, never making more than `max_bytes`."""
+    if len(data) > max_bytes:
+        raise RefusedError(TOO_LARGE, f"a message must have at most {max_bytes} bytes; got {len(data)}")
+    if not data.startswith(_ZSTD):
+        return data
+    try:
+        plain = bytes(pa.input_stream(pa.BufferReader(data), compression="zstd").read(max_bytes + 1))
+    except MALFORMED as bad:
+        raise RefusedError(UNDECODABLE, f"no zstd: {one_line(bad)}") from None
+    if len(plain) > max_bytes:
+        raise RefusedError(TOO_LARGE, f"a message must have at most {max_bytes} bytes; got more, unpacked")
+    return plain
+
+
+def _in_order(blocks: list[tuple[NDArray[np.int64], FrameBlock]]) -> list[FrameBlock]:
+    """Join blocks of one model, rows in the order in which their messages came."""
+    models: dict[str, list[tuple[NDArray[np.int64], FrameBlock]]] = {}
+    for index, block in blocks:
+        models.setdefault(block.model, []).append((index, block))
+    joined = []
+    for parts in models.values():
+        block = concat([block for _, block in parts])
+        if len(parts) > 1:
+            block = block.take(np.argsort(np.concatenate([index for index, _ in parts]), kind="stable"))
+        joined.append(block)
+    return joined

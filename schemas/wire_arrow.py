@@ -1,0 +1,313 @@
+"""Frames as Arrow: one message is one IPC stream of one record batch.
+
+The schema's metadata hold `schema` (version), `model`, and `packs` and `vehicles` as JSON lists; `pack` is left
+out where there is one pack, and so is a column without a value.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.events import DeadLetter
+from schemas.frames import CONTEXT, LIVE, NO_SEQ, FrameBlock, make_block, missing_context
+from schemas.message import (
+    EMPTY,
+    NO_TIME,
+    UNDECODABLE,
+    VERSION,
+    WRONG_TYPE,
+    Message,
+    Models,
+    RefusedError,
+    check_id,
+    check_version,
+    check_width,
+    dead_letter,
+)
+from schemas.pack import PackModel
+
+ARROW = "application/vnd.apache.arrow.stream"
+MALFORMED = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    MemoryError,
+    struct.error,
+)  # reading damaged bytes
+
+_TYPES: dict[str, pa.DataType] = {
+    "pack": pa.int32(),
+    "t_ns": pa.int64(),
+    "seq": pa.int64(),
+    "lane": pa.uint8(),
+    "current_a": pa.float32(),
+    "pack_v": pa.float32(),
+    **{name: pa.from_numpy_dtype(dtype) for name, dtype in CONTEXT.items()},
+}
+_LISTS = ("cell_v", "temp_c")
+_CONTINUES = 0xFFFFFFFF
+_RECORD_BATCH = 3  # kind of an IPC message
+
+
+def encode_arrow(block: FrameBlock, *, zstd: bool = False) -> bytes:
+    """Write frames as one message; receive time and source position stay behind."""
+    block = block.pruned()
+    columns: dict[str, pa.Array] = {"t_ns": pa.array(block.t_ns)}
+    if len(block.packs) > 1:
+        columns["pack"] = pa.array(block.pack)
+    for name, absent in (("seq", NO_SEQ), ("lane", LIVE)):
+        if (getattr(block, name) != absent).any():
+            columns[name] = pa.array(getattr(block, name))
+    for name in ("current_a", "pack_v"):
+        columns[name] = pa.array(getattr(block, name))
+    for name in _LISTS:
+        values = getattr(block, name)
+        if values.shape[1]:
+            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    columns |= {name: pa.array(values) for name, values in block.context.items()}
+    about = {
+        "schema": str(VERSION),
+        "model": block.model,
+        "packs": orjson.dumps(block.packs),
+        "vehicles": orjson.dumps(block.vehicles),
+    }
+    schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata=about)
+    return _written(pa.RecordBatch.from_arrays(list(columns.values()), schema=schema), zstd=zstd)
+
+
+def _written(batch: pa.RecordBatch, *, zstd: bool = False) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    plain = sink.getvalue()
+    return bytes(pa.compress(plain, "zstd", asbytes=True)) if zstd else bytes(plain.to_pybytes())
+
+
+def decode_arrow(opened: list[Opened]) -> tuple[list[tuple[NDArray[np.int64], FrameBlock]], list[DeadLetter]]:
+    """Turn opened messages into blocks, one for each set of columns, with each row's order; and the refused."""
+    refused: list[DeadLetter] = []
+    blocks = [made for group in _groups(opened, refused) if (made := _block(group, refused)) is not None]
+    return blocks, refused
+
+
+class Opened(NamedTuple):
+    """An Arrow message whose bytes are sound and whose metadata are ours."""
+
+    order: int  # the message's place among those decoded together
+    message: Message
+    batch: pa.RecordBatch
+    model: PackModel
+    packs: list[str]
+    vehicles: list[str]
+
+
+def open_arrow(order: int, message: Message, plain: bytes, models: Models) -> Opened:
+    """Read an Arrow message as far as its own bytes go; raises RefusedError."""
+    try:
+        _check_stream(plain)
+        stream = pa.ipc.open_stream(plain)
+        batch = stream.read_next_batch()
+        batch.validate(full=True)
+        more = next(iter(stream), None)
+        about = stream.schema.metadata or {}
+        names = {k: about.get(k, b"").decode() for k in (b"schema", b"model")}
+        owned = [orjson.loads(about.get(k, b"null")) for k in (b"packs", b"vehicles")]
+    except MALFORMED as bad:
+        raise RefusedError(UNDECODABLE, f"no Arrow IPC stream of this schema: {one_line(bad)}") from None
+    if more is not None:
+        raise RefusedError(UNDECODABLE, "a message must hold one record batch; got more")
+    check_version(int(names[b"schema"]) if names[b"schema"].isdecimal() else names[b"schema"])
+    model = models.get(names[b"model"])
+    packs, vehicles = owned
+    if not isinstance(packs, list) or not isinstance(vehicles, list) or len(packs) != len(vehicles) or not packs:
+        raise RefusedError(UNDECODABLE, "packs and vehicles must be JSON lists of equal length")
+    for pack, vehicle in zip(packs, vehicles, strict=True):
+        check_id(pack, "pack")
+        check_id(vehicle, "vehicle")
+    if not batch.num_rows:
+        raise RefusedError(EMPTY, "a message must hold one or more frames")
+    return Opened(order, message, batch, model, packs, vehicles)
+
+
+def _check_stream(data: bytes) -> None:
+    """Refuse what would unpack inside Arrow, where no limit holds: a few bytes may ask for gigabytes.
+
+    Reads of the IPC format's flatbuffers (Message.fbs) just the kind of the second message and whether its
+    RecordBatch has a compression.
+    """
+    begin = 0
+    for _ in range(2):
+        mark, length = struct.unpack_from("<Ii", data, begin)
+        if mark != _CONTINUES or length <= 0:
+            msg = "a message must begin with a schema and a record batch"
+            raise ValueError(msg)
+        meta, begin = begin + 8, begin + 8 + length
+    root = meta + struct.unpack_from("<I", data, meta)[0]
+    kind = _slot(data, root, 1)
+    header = _slot(data, root, 2)
+    if not kind or data[kind] != _RECORD_BATCH or not header:
+        msg = "the second part must be a record batch"
+        raise ValueError(msg)
+    if _slot(data, header + struct.unpack_from("<I", data, header)[0], 3):
+        msg = "a message must be packed as a whole, not inside Arrow"
+        raise ValueError(msg)
+
+
+def _slot(data: bytes, table: int, field: int) -> int:
+    """Say where a field of a flatbuffer table lies, 0 where it is absent."""
+    vtable = table - struct.unpack_from("<i", data, table)[0]
+    if vtable < 0:
+        msg = "damaged metadata"
+        raise ValueError(msg)
+    size = struct.unpack_from("<H", data, vtable)[0]
+    if 4 + 2 * field + 2 > size:
+        return 0
+    at: int = struct.unpack_from("<H", data, vtable + 4 + 2 * field)[0]
+    return table + at if at and table + at < len(data) else 0
+
+
+def one_line(bad: BaseException) -> str:
+    """Give an error's text on one line, shortened."""
+    return " ".join(str(bad).split())[:200] or type(bad).__name__
+
+
+def _groups(opened: list[Opened], out: list[DeadLetter]) -> list[list[Opened]]:
+    """Group messages of one model and one set of columns; those with wrong columns are refused."""
+    groups: list[tuple[pa.Schema, PackModel, list[Opened] | RefusedError]] = []
+    for one in opened:
+        for schema, model, found in groups:
+            if one.model is model and one.batch.schema.equals(schema):
+                group = found
+                break
+        else:
+            try:
+                _check_columns(one.batch.schema, one.model)
+                group = []
+            except RefusedError as why:
+                group = why
+            except MALFORMED as bad:  # names that are no text
+                group = RefusedError(UNDECODABLE, f"no columns of this schema: {one_line(bad)}")
+            groups.append((one.batch.schema, one.model, group))
+        if isinstance(group, list):
+            group.append(one)
+        else:
+            out.append(dead_letter(one.message, RefusedError(group.reason, group.detail, one.packs[0])))
+    return [found for _, _, found in groups if isinstance(found, list)]
+
+
+def _check_columns(schema: pa.Schema, model: PackModel) -> None:
+    names = schema.names
+    if len(set(names)) < len(names):
+        raise RefusedError(WRONG_TYPE, "every column must be there once")
+    if "t_ns" not in names:
+        raise RefusedError(NO_TIME, "column t_ns is missing")
+    for name, kind in zip(names, schema.types, strict=True):
+        if name in _LISTS:
+            if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
+                raise RefusedError(WRONG_TYPE, f"{name} must be fixed_size_list<float>; got {kind!s:.80}")
+            check_width(name, kind.list_size, model, model.series if name == "cell_v" else model.probes)
+        elif name in _TYPES and kind != _TYPES[name]:
+            raise RefusedError(WRONG_TYPE, f"{name} must be {_TYPES[name]}; got {kind!s:.80}")
+
+
+def _block(group: list[Opened], out: list[DeadLetter]) -> tuple[NDArray[np.int64], FrameBlock] | None:
+    """Join messages with the same columns into one block, with each row's message; bad rows go to `out`."""
+    batch = pa.concat_batches([one.batch for one in group]) if len(group) > 1 else group[0].batch
+    counts = np.array([one.batch.num_rows for one in group])
+    of_row = np.repeat(np.arange(len(group)), counts)
+    row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    column = dict(zip(batch.schema.names, batch.columns, strict=True))
+    owners = np.array([len(one.packs) for one in group])
+    local = _whole(column["pack"], -1) if "pack" in column else np.zeros(row.size, np.int32)
+    lane = _whole(column["lane"], LIVE) if "lane" in column else np.full(row.size, LIVE, np.uint8)
+    reasons = (
+        (_nulls(column["t_ns"]), NO_TIME, "t_ns is null"),
+        ((local < 0) | (local >= owners[of_row]), WRONG_TYPE, "pack must index packs"),
+        (lane > 1, WRONG_TYPE, "lane must be 0 or 1"),
+    )
+    good = np.ones(row.size, np.bool_)
+    for wrong, reason, detail in reasons:
+        for i in np.flatnonzero(wrong & good).tolist():
+            one = group[of_row[i]]
+            pack = one.packs[local[i]] if 0 <= local[i] < len(one.packs) else ""
+            payload = _written(one.batch.slice(int(row[i]), 1))
+            out.append(dead_letter(one.message, RefusedError(reason, detail, pack), int(row[i]), payload))
+        good &= ~wrong
+    if not good.any():
+        return None
+    packs, vehicles, to_global = _pack_table(group)
+    first = np.cumsum(owners) - owners
+    messages = [one.message for one in group]
+    order = np.array([one.order for one in group])
+    model = group[0].model
+    block = make_block(
+        model.name,
+        packs,
+        vehicles=vehicles,
+        pack=to_global[np.where(good, first[of_row] + local, 0)],
+        t_ns=_whole(column["t_ns"], 0),
+        lane=lane,
+        cell_v=_matrix(column.get("cell_v"), row.size, model.series),
+        temp_c=_matrix(column.get("temp_c"), row.size, model.probes),
+        recv_ns=np.array([m.recv_ns for m in messages], np.int64)[of_row],
+        src_part=np.array([m.partition for m in messages], np.int32)[of_row],
+        src_offset=np.array([m.offset for m in messages], np.int64)[of_row],
+        src_row=row,
+        context={name: _filled(column[name], name) for name in CONTEXT if name in column},
+        **{name: _floats(column[name]) for name in ("current_a", "pack_v") if name in column},
+        **({"seq": _whole(column["seq"], NO_SEQ)} if "seq" in column else {}),
+    )
+    if good.all():
+        return order[of_row], block
+    return order[of_row[good]], block.take(np.flatnonzero(good)).pruned()
+
+
+def _pack_table(group: Sequence[Opened]) -> tuple[list[str], list[str], NDArray[np.int32]]:
+    """Merge the packs of messages; gives also the place of each message's each pack, one after another."""
+    place: dict[str, int] = {}
+    vehicle_of: dict[str, str] = {}
+    places: list[int] = []
+    for one in group:
+        for pack, vehicle in zip(one.packs, one.vehicles, strict=True):
+            places.append(place.setdefault(pack, len(place)))
+            vehicle_of[pack] = vehicle  # the newest owner of a pack that moved
+    return list(place), [vehicle_of[p] for p in place], np.array(places, np.int32)
+
+
+def _nulls(column: pa.Array) -> NDArray[np.bool_]:
+    if not column.null_count:
+        return np.zeros(len(column), np.bool_)
+    return np.asarray(column.is_null())
+
+
+def _whole(column: pa.Array, missing: int) -> NDArray[Any]:
+    return np.array(column.fill_null(missing) if column.null_count else column)  # a copy: Arrow's is read-only
+
+
+def _floats(column: pa.Array) -> NDArray[Any]:
+    return np.array(column.to_numpy(zero_copy_only=False))  # null becomes NaN
+
+
+def _filled(column: pa.Array, name: str) -> NDArray[Any]:
+    if issubclass(CONTEXT[name], np.floating):
+        return _floats(column)
+    return _whole(column, missing_context(name, 1)[0].item())
+
+
+def _matrix(column: pa.Array | None, n: int, width: int) -> NDArray[np.float32]:
+    if column is None:
+        return np.full((n, width), np.nan, np.float32)
+    values = column.values.slice(column.offset * width, n * width)
+    matrix = _floats(values).reshape(n, width)
+    if column.null_count:
+        matrix[_nulls(column)] = np.nan
+    return matrix
