@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.kernels import findings, limits, residuals, sensing, thermal
+from operators.kernels import cooling, findings, limits, residuals, sensing, spread, thermal
+from operators.kernels import probes as probe
 from schemas.frames import FrameBlock
 from schemas.pack import PackModel
 
@@ -20,6 +21,9 @@ class DiagnoseConfig:
     limits: limits.LimitsConfig
     sensing: sensing.SensingConfig
     thermal: thermal.ThermalConfig
+    probes: probe.ProbesConfig
+    cooling: cooling.CoolingConfig
+    spread: spread.SpreadConfig
     residuals: residuals.ResidualsConfig
     docv: NDArray[np.float64]
 
@@ -31,6 +35,9 @@ class DiagnoseConfig:
             limits.LimitsConfig.of(pack),
             sensing.SensingConfig(),
             thermal.ThermalConfig.of(pack),
+            probe.ProbesConfig.of(pack),
+            cooling.CoolingConfig.of(pack),
+            spread.SpreadConfig.of(pack),
             residuals.ResidualsConfig.of(pack),
             np.ascontiguousarray(grid.docv[int(np.argmin(np.abs(grid.temp_c - 25.0)))]),
         )
@@ -43,6 +50,9 @@ class DiagnoseState:
     limits: limits.LimitsState
     sensing: sensing.SensingState
     thermal: thermal.ThermalState
+    probes: probe.ProbesState
+    cooling: cooling.CoolingState
+    spread: spread.SpreadState
     residuals: residuals.ResidualsState
 
     @classmethod
@@ -52,6 +62,9 @@ class DiagnoseState:
             limits.LimitsState.empty(slots, cells, probes),
             sensing.SensingState.empty(slots, cells, probes),
             thermal.ThermalState.empty(slots, cells, probes),
+            probe.ProbesState.empty(slots, cells, probes),
+            cooling.CoolingState.empty(slots, cells, probes),
+            spread.SpreadState.empty(slots, cells, probes),
             residuals.ResidualsState.empty(slots, cells, probes),
         )
 
@@ -66,7 +79,10 @@ def step(cfg: DiagnoseConfig, state: DiagnoseState, block: FrameBlock) -> dict[s
             limits.step(cfg.limits, state.limits, block),
             sensing.step(cfg.sensing, state.sensing, block),
             thermal.step(cfg.thermal, state.thermal, block),
-            residuals.step(cfg.residuals, state.residuals, block, cfg.docv),
+            probe.step(cfg.probes, state.probes, block),
+            cooling.step(cfg.cooling, state.cooling, block),
+            spread.step(cfg.spread, state.spread, block, cfg.docv),
+            residuals.step(cfg.residuals, state.residuals, block),
         ]
     )
     return findings.columns(found, block.t_ns, block.derived["slot"])

@@ -119,7 +119,7 @@ def _blocks(findings: list[Finding]) -> list[list[int]]:
         run: list[int] = []
         cells = sorted(f.subject for f in findings if f.kind == _SPREAD and f.level and f.value * side > 0)
         for c in cells:
-            if run and c - run[-1] > 3:  # noqa: PLR2004 - two cells between
+            if run and c - run[-1] > 3:
                 runs.append(run)
                 run = []
             run.append(c)
@@ -274,7 +274,7 @@ def _sure(value: float, sigma: float) -> str:
     if not (math.isfinite(value) and math.isfinite(sigma) and sigma > 0):
         return "measured directly"
     z = abs(value) / sigma
-    word = "almost certain" if z >= 8 else "very likely" if z >= 5 else "likely" if z >= 3 else "possible"  # noqa: PLR2004
+    word = "almost certain" if z >= 8 else "very likely" if z >= 5 else "likely" if z >= 3 else "possible"
     return f"{word} ({min(z, 99.0):.0f} σ)"
 
 

@@ -189,7 +189,7 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "°C",
         1,
-        "The pack is {value} warmer than its load explains (normal for it: within {normal})",
+        "The pack is {value} {side} the temperature that its load and coolant explain (normal for it: within {normal})",
         "Check coolant, pump and fan; avoid fast charging until then.",
         wide=True,
     ),

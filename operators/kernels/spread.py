@@ -1,0 +1,212 @@
+"""Cells that sit apart from their pack at low current: single weak cells, and blocks.
+
+A slow mean of (cell − median) at low current is held against two scales that bad cells cannot inflate.  A single cell
+must stand out from the pack and from its neighbours, in median absolute deviations: packs differ by module, and a
+module is no weak cell.  A block is a run of cells beyond the half-sample scale, the shortest interval that holds half
+of the cells (the shorth; Rousseeuw and Leroy, Statistica Neerlandica 42 (1988) 103).
+What is there from the first day is spread since first seen, not a cell's own normal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from operators.kernels.findings import Found, emit, new_found
+from operators.kernels.kinds import CELL, INDEX
+from operators.kernels.probes import median_of
+from schemas.frames import LIVE, FrameBlock, missing_context
+from schemas.pack import PackModel
+from schemas.quality import FROZEN, SWEEP_SKEW
+
+_SPREAD = INDEX["cell_spread"]
+_BLOCK = 6  # adjacent cells on one side
+_NEAR = 13  # cells whose median is the neighbourhood
+_HOUR_NS = 3_600_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadConfig:
+    """Thresholds in V of a cell; slope_v is V per unit SOC."""
+
+    capacity_ah: float
+    slope_v: float = 0.8  # up to this slope of the OCV a volt counts in full; at a knee it counts less
+    rest_c_rate: float = 0.1
+    sample_s: float = 120.0
+    settle_h: float = 6.0  # of low current before anything may be raised
+    tau_h: float = 24.0  # of low current that the mean reaches back
+    single_v: float = 0.015
+    local_v: float = 0.012
+    single_sigmas: float = 4.0
+    block_v: float = 0.03
+    block_sigmas: float = 3.0
+    floor_v: float = 0.0025  # no scale is smaller: sensors differ
+    bleed_s: float = 600.0  # current in a sense wire falsifies two cells; so long after it they count again
+
+    def __post_init__(self) -> None:
+        if self.capacity_ah <= 0:
+            msg = f"capacity_ah must be > 0; got {self.capacity_ah}"
+            raise ValueError(msg)
+
+    @classmethod
+    def of(cls, pack: PackModel) -> SpreadConfig:
+        """Take what depends on the pack model from it."""
+        return cls(pack.nominal_ah)
+
+
+@dataclass
+class SpreadState:
+    """One slot per pack."""
+
+    dv: NDArray[np.float32]  # (S, C) slow mean of cell − median, V
+    spread_level: NDArray[np.int8]  # (S, C) 0 = not raised
+    first_ns: NDArray[np.int64]  # (S,)
+    sample_ns: NDArray[np.int64]  # (S,) last sample, 0 before the first
+    hour_ns: NDArray[np.int64]  # (S,) last look
+    bleed_ns: NDArray[np.int64]  # (S,) last time that a bleed was on
+    dv_h: NDArray[np.float32]  # (S,) hours of low current seen
+
+    @classmethod
+    def empty(cls, slots: int, cells: int, probes: int) -> SpreadState:  # noqa: ARG003 - every state is made alike
+        """State of packs never seen."""
+        return cls(
+            np.zeros((slots, cells), np.float32),
+            np.zeros((slots, cells), np.int8),
+            np.zeros(slots, np.int64),
+            np.zeros(slots, np.int64),
+            np.zeros(slots, np.int64),
+            np.zeros(slots, np.int64),
+            np.zeros(slots, np.float32),
+        )
+
+
+def step(cfg: SpreadConfig, state: SpreadState, block: FrameBlock, docv: NDArray[np.float64]) -> Found:
+    """Watch the spread over the live, fresh rows of `block`.
+
+    Needs derived slot, quality, v_med, z_med.  `docv` (K,) is the slope of the OCV over SOC 0..1, V per unit SOC.
+    """
+    d = block.derived
+    mask = block.context.get("balancing_mask")
+    whole, real, count = _walk(
+        d["slot"], block.t_ns, block.lane, d["quality"], block.current_a, block.cell_v, d["v_med"], d["z_med"],
+        missing_context("balancing_mask", len(block)) if mask is None else mask, docv,
+        1.0 / cfg.capacity_ah, cfg.slope_v, cfg.rest_c_rate, cfg.sample_s, cfg.settle_h, cfg.tau_h, cfg.single_v,
+        cfg.local_v, cfg.single_sigmas, cfg.block_v, cfg.block_sigmas, cfg.floor_v, cfg.bleed_s,
+        state.dv, state.spread_level, state.first_ns, state.sample_ns, state.hour_ns, state.bleed_ns, state.dv_h,
+        *new_found(),
+    )  # fmt: skip
+    return whole[:count], real[:count]
+
+
+@njit(cache=True)
+def _walk(
+    slot, t_ns, lane, quality, current_a, cell_v, v_med, z_med, mask, docv,
+    per_ah, slope_v, rest_c_rate, sample_s, settle_h, tau_h, single_v, local_v, single_sigmas, block_v, block_sigmas,
+    floor_v, bleed_s,
+    dv, level, first_ns, sample_ns, hour_ns, bleed_ns, dv_h, whole, real,
+):  # fmt: skip
+    count = 0
+    cells = cell_v.shape[1]
+    order = np.empty(cells, np.float32)
+    local = np.empty(cells, np.float32)
+    bad = np.empty(cells, np.int8)
+    near = np.empty(_NEAR, np.float32)
+    for n in range(slot.size):
+        if lane[n] != LIVE:
+            continue
+        s, t = slot[n], t_ns[n]
+        if mask[n] != 0:
+            bleed_ns[s] = t
+        if quality[n] & (FROZEN | SWEEP_SKEW) or v_med[n] != v_med[n]:
+            continue
+        if first_ns[s] == 0:
+            first_ns[s] = hour_ns[s] = t
+        if (
+            t - sample_ns[s] < sample_s * 1e9
+            or not abs(current_a[n]) * per_ah <= rest_c_rate
+            or t - bleed_ns[s] < bleed_s * 1e9
+        ):
+            continue
+        hours = min((t - sample_ns[s]) / _HOUR_NS, 0.25) if sample_ns[s] > 0 else 0.05
+        sample_ns[s] = t
+        dv_h[s] = min(dv_h[s] + hours, 1e4)
+        weight = np.float32(max(hours / dv_h[s], hours / tau_h))  # a plain mean at first
+        scale = np.float32(1.0)
+        if z_med[n] == z_med[n]:
+            slope = docv[min(max(int(z_med[n] * (docv.size - 1) + 0.5), 0), docv.size - 1)]
+            scale = np.float32(min(1.0, slope_v / slope))
+        for c in range(cells):
+            x = (cell_v[n, c] - v_med[n]) * scale
+            if x == x:
+                dv[s, c] += weight * (x - dv[s, c])
+        if t - hour_ns[s] >= _HOUR_NS and dv_h[s] >= settle_h and cells >= 4:
+            hour_ns[s] = t
+            whole, real, count = _look(
+                n, s, dv, first_ns[s], level, single_v, local_v, single_sigmas, block_v, block_sigmas, floor_v,
+                order, local, bad, near, whole, real, count,
+            )  # fmt: skip
+    return whole, real, count
+
+
+@njit(cache=True)
+def _look(
+    n, s, dv, first_ns, level, single_v, local_v, single_sigmas, block_v, block_sigmas, floor_v,
+    order, local, bad, near, whole, real, count,
+):  # fmt: skip
+    """Hold the means of pack `s` against their scales."""
+    cells = dv.shape[1]
+    half = cells // 2
+    order[:] = dv[s]
+    order.sort()
+    middle = np.float32(0.5) * (order[(cells - 1) // 2] + order[half])
+    width = np.float32(np.inf)  # 1.35 σ of a normal spread
+    for k in range(cells - half):
+        width = min(width, order[k + half] - order[k])
+    scale = max(np.float32(width / 1.35), np.float32(floor_v))
+    for c in range(cells):
+        first = max(0, min(c - _NEAR // 2, cells - _NEAR))
+        local[c] = dv[s, c] - median_of(dv[s, first : min(cells, first + _NEAR)], near)
+    order[:] = np.abs(local)
+    order.sort()
+    local_scale = max(np.float32(1.4826 * order[half]), np.float32(floor_v))
+    # A block is a run on one side; up to two cells between that lean the same way belong to it.
+    bad[:] = 0
+    for side in (-1, 1):
+        start, last, out = -1, -1, 0
+        for c in range(cells + 1):
+            x = side * (dv[s, c] - middle) if c < cells else np.float32(0.0)
+            if c < cells and x > block_v and x > block_sigmas * scale:
+                if start < 0:
+                    start, out = c, 0
+                last = c
+                out += 1
+            elif start >= 0 and (c == cells or c - last > 2 or x < 0.5 * block_sigmas * scale):
+                if out >= _BLOCK:
+                    bad[start : last + 1] = 2 * side
+                start = -1
+    for c in range(cells):
+        x = dv[s, c] - middle
+        if (
+            bad[c] == 0
+            and abs(x) > single_v
+            and abs(local[c]) > local_v
+            and x * local[c] > 0
+            and abs(local[c]) > single_sigmas * local_scale
+        ):
+            bad[c] = 1
+        was = level[s, c]
+        now = was
+        if bad[c]:
+            now = max(was, 3 if abs(x) > 10.0 * single_v else 2 if abs(x) > 3.0 * single_v else 1)
+        elif was and abs(local[c]) < 0.7 * local_v and abs(x) < 0.7 * block_v:
+            now = 0
+        if now != was:
+            level[s, c] = now
+            sigma = scale if abs(bad[c]) == 2 else local_scale
+            sigmas = block_sigmas if abs(bad[c]) == 2 else single_sigmas
+            bound = max(np.float32(sigmas) * sigma, np.float32(single_v))
+            whole, real, count = emit(whole, real, count, n, _SPREAD, CELL, c, now, first_ns, x, bound, sigma)
+    return whole, real, count
