@@ -16,7 +16,7 @@ from schemas.events import DeadLetter, Gap, Item
 from schemas.frames import FrameBlock, make_block
 from schemas.ids import dead_letter_id, record_id
 from schemas.pack import PackModel, load_pack
-from schemas.rowjson import CONTENT_TYPE, row_json
+from schemas.wire_json import JSON, row_json
 
 
 class CleanStep(Step):
@@ -91,7 +91,7 @@ class CleanStep(Step):
             pack_id=refused.packs[refused.pack[row]],
             t_ns=t_ns,
             expected_ns=expected_ns,
-            content_type=CONTENT_TYPE,
+            content_type=JSON,
             payload=row_json(refused, row),
         )
 
