@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cantools.database
 
 from operators.kernels.can_decode import Message, Signal
+from schemas.checked import ConfigError, shown
 
 if TYPE_CHECKING:
     from cantools.database.can import Message as DbcMessage
@@ -35,18 +36,18 @@ class Dbc:
 def load_dbc(path: str | Path) -> Dbc:
     """Read a DBC file.
 
-    Overlapping signals are read, since real files have them.  Raises ValueError with file and reason
-    where it is missing or no DBC.
+    Overlapping signals are read, since real files have them.  Raises ConfigError where the file is
+    missing or no DBC.
     """
     path = Path(path)
     try:
         database = cantools.database.load_file(path, database_format="dbc", strict=False)
     except OSError as e:
-        msg = f"{path}: cannot be read: {e.strerror or e}"
-        raise ValueError(msg) from e
-    except Exception as e:  # the parser's errors share no base class
-        msg = f"{path}: not a DBC file: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
-        raise ValueError(msg) from e
+        msg = f"dbc must be a readable file; got {e.strerror or e} ({path})"
+        raise ConfigError(msg) from None
+    except Exception as e:  # noqa: BLE001 - the parser's errors share no base class
+        msg = f"dbc must be a DBC file; got {shown(str(e) or type(e).__name__)} ({path})"
+        raise ConfigError(msg) from None
     assert isinstance(database, cantools.database.can.Database)
     messages = [_message(m) for m in database.messages]
     return Dbc(path, {m.name: m for m in messages}, {(m.can_id, m.ext): m for m in messages})

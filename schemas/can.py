@@ -64,7 +64,8 @@ def make_can_block(
 ) -> CanBlock:
     """Build a CanBlock from array-likes, with checks.
 
-    `bus` and `flags` default to 0, `record` to 1, 2, 3 …  Raises ValueError that names the column, what it got and what is accepted.
+    `bus` and `flags` default to 0, `record` to 1, 2, 3 …
+    Raises ValueError that names the column, what it got and what is accepted.
     """
     n = len(columns["t_ns"])
     columns = {"bus": 0, "flags": 0, "record": np.arange(1, n + 1), **columns}

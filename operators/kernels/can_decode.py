@@ -133,7 +133,8 @@ def raw_values(signal: Signal, data: NDArray[np.uint8], words: Words | None = No
     right = 64 - signal.length
     if signal.is_float:
         unsigned, floating = _FLOATS[signal.length]
-        return (shifted >> np.uint64(right)).astype(unsigned).view(floating).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+            return (shifted >> np.uint64(right)).astype(unsigned).view(floating).astype(np.float64)
     if signal.signed:
         return shifted.view(np.int64) >> np.int64(right)  # arithmetic shift extends the sign
     return shifted >> np.uint64(right)
@@ -178,14 +179,25 @@ def held(
     signal: Signal, data: NDArray[np.uint8], length: NDArray[np.uint8], words: Words | None = None
 ) -> NDArray[np.bool_] | None:
     """Say which frames hold a signal: long enough, and with the right multiplexer page; None = all."""
-    bits = signal.start + signal.length
-    there = None if not length.size or int(length.min()) * 8 >= bits else length >= -(-bits // 8)
+    there = reaches(signal, length)
+    page = on_page(signal, data, length, words)
+    return page if there is None else there if page is None else there & page
+
+
+def reaches(signal: Signal, length: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """Say which frames are long enough for a signal; None = all."""
+    needed = -(-(signal.start + signal.length) // 8)
+    return None if not length.size or int(length.min()) >= needed else length >= needed
+
+
+def on_page(
+    signal: Signal, data: NDArray[np.uint8], length: NDArray[np.uint8], words: Words | None = None
+) -> NDArray[np.bool_] | None:
+    """Say in which frames the multiplexers select a signal; None = all."""
     if signal.mux is None:
-        return there
+        return None
     page = raw_values(signal.mux, data, words)
     ids = [page.dtype.type(i) for i in sorted(signal.mux_ids)]
     right = page == ids[0] if len(ids) == 1 else np.isin(page, np.array(ids, page.dtype))
-    for more in (there, held(signal.mux, data, length, words)):
-        if more is not None:
-            right &= more
-    return right
+    more = held(signal.mux, data, length, words)
+    return right if more is None else right & more

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 
 from operators.dbc import load_dbc
+from schemas.checked import ConfigError
 from tests.support.can_data import dbc_path
 
 
 def test_a_file_that_is_missing_or_no_dbc_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none\.dbc: cannot be read"):
+    with pytest.raises(ConfigError, match=r"readable file; got No such file or directory \(.*none\.dbc\)"):
         load_dbc(tmp_path / "none.dbc")
     (tmp_path / "bad.dbc").write_bytes(b"\xff\xfenot a dbc")
-    with pytest.raises(ValueError, match=r"bad\.dbc: not a DBC file"):
+    with pytest.raises(ConfigError, match=r"must be a DBC file; got .*bad\.dbc\)"):
         load_dbc(tmp_path / "bad.dbc")
 
 
