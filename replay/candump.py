@@ -290,10 +290,11 @@ def format_candump(block: CanBlock) -> bytes:
     """Write frames as candump lines, all of one layout at once."""
     n = len(block)
     fine = block.t_ns % 1000 != 0
-    kind = np.stack([block.bus, block.ext, block.flags, block.length, fine], axis=1).astype(np.int64)
-    layouts, which = np.unique(kind, axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    lines = [_lines(block.take(np.flatnonzero(which == k)), layout.tolist()) for k, layout in enumerate(layouts)]
+    kind = np.zeros(n, np.int64)
+    for part in (block.bus, block.ext, block.flags, block.length, fine):
+        kind = kind << 8 | part  # interfaces may be more than 256: they come first
+    layouts, which = np.unique(kind, return_inverse=True)
+    lines = [_lines(block.take(np.flatnonzero(which == k)), int(layout)) for k, layout in enumerate(layouts)]
     size = np.array([text.shape[1] for text in lines], np.int64)[which] if n else np.zeros(0, np.int64)
     ends = np.cumsum(size)
     out = np.empty(int(ends[-1]) if n else 0, np.uint8)
@@ -303,9 +304,9 @@ def format_candump(block: CanBlock) -> bytes:
     return out.tobytes()
 
 
-def _lines(block: CanBlock, layout: list[int]) -> NDArray[np.uint8]:
+def _lines(block: CanBlock, layout: int) -> NDArray[np.uint8]:
     """Write frames of one layout: (N, characters)."""
-    bus, ext, flags, length, fine = layout
+    bus, ext, flags, length, fine = layout >> 32, *layout.to_bytes(8, "big")[-4:]
     n = len(block)
 
     def word(text: str) -> NDArray[np.uint8]:
