@@ -12,7 +12,7 @@ from schemas.monotone import pchip
 from schemas.pack import GRID_SOC, OCV_SLOPE_MIN, Ocv, PackGrid, Resistance, build_grid
 
 Floats = NDArray[np.float64]
-_CHUNK = 20_000  # rows whose Jacobian is held at once
+_CHUNK = 2_000  # rows whose Jacobian is held at once
 _ROWS_PER_FACT = 60.0  # neighbouring rows repeat each other's error: so many count as one
 _SIGMA_V = 0.01  # what voltage error is expected, against which the priors weigh
 _LOG_STEP = 0.7  # a resistance at most doubles or halves in one step
@@ -106,6 +106,8 @@ def fit(start: Tables, runs: Sequence[Run], priors: Priors, every: int = 1, roun
     """
     soc, temp_c, v = (np.concatenate([getattr(run, name)[::every] for run in runs]) for name in ("soc", "temp_c", "v"))
     x = np.concatenate([branch_currents(r.t_s, r.current_a, start.tau_s)[:, ::every] for r in runs], axis=1)
+    order = np.lexsort((soc, np.round(temp_c)))  # rows alike in temperature and SOC share the few knots they touch
+    soc, temp_c, v, x = soc[order], temp_c[order], v[order], x[:, order]
     weight = _SIGMA_V**2 * _ROWS_PER_FACT / every
     tables = start
     for _ in range(rounds):
@@ -113,8 +115,10 @@ def fit(start: Tables, runs: Sequence[Run], priors: Priors, every: int = 1, roun
         for low in range(0, v.size, _CHUNK):
             part = slice(low, low + _CHUNK)
             jac, model = _linearise(tables, soc[part], temp_c[part], x[:, part])
-            a += jac.T @ jac / weight
-            b += jac.T @ (v[part] - model) / weight
+            used = np.flatnonzero(jac.any(axis=0))
+            jac = jac[:, used]
+            a[np.ix_(used, used)] += jac.T @ jac / weight
+            b[used] += jac.T @ (v[part] - model) / weight
         step = np.asarray(np.linalg.solve(a, b), np.float64)
         tables = _moved(tables, step)
         if np.abs(step).max() < 1e-4:  # noqa: PLR2004 - 0.1 mV, 0.01 % of R: less than the file shows

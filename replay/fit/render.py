@@ -118,7 +118,7 @@ def _value(value: Any) -> str:  # noqa: ANN401 - whatever TOML holds
     if isinstance(value, int | np.integer):
         return str(int(value))
     if isinstance(value, float | np.floating):
-        return _number(float(value))
+        return repr(round(float(value), 6))
     return f"[{', '.join(_value(v) for v in value)}]"
 
 
