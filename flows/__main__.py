@@ -65,7 +65,9 @@ def replay(
     dbc: Annotated[str, typer.Option(help="DBC file, or the name of one that ships.")] = "",
     map_: Annotated[str, typer.Option("--map", help="Mapping TOML; found by the DBC's name where left out.")] = "",
     vehicle: Annotated[str, typer.Option(help="Vehicle id; by default the file's name.")] = "",
-    period: Annotated[float, typer.Option(min=0.001, help="Seconds between assembled frames.")] = 1.0,
+    period: Annotated[
+        float | None, typer.Option(min=0, help="Seconds between assembled frames; by default the mapping's.")
+    ] = None,
     speed: Annotated[str, typer.Option(help="max, or times real time, e.g. 1 or 10.")] = "max",
     start: Annotated[str, typer.Option(help="Start of traces that have relative times, ISO 8601.")] = "",
     from_: Annotated[str, typer.Option("--from", help="First time to replay, ISO 8601.")] = "",
@@ -76,13 +78,10 @@ def replay(
 ) -> None:
     """Feed recorded traces through the fleet flow, exactly as live frames go."""
     from flows.replay import ReplayOptions, run_replay  # noqa: PLC0415 - see demo
+    from flows.traces import TraceOptions  # noqa: PLC0415 - see demo
 
-    run_replay(
-        ReplayOptions(
-            traces=tuple(traces), pack=pack, dbc=dbc, map=map_, vehicle=vehicle, period_s=period, speed=speed,
-            start=start, from_time=from_, to_time=to, out=out, frames=frames, can=can,
-        )
-    )  # fmt: skip
+    trace = TraceOptions(tuple(map(str, traces)), pack, dbc, map_, vehicle, period, start, from_, to)
+    run_replay(ReplayOptions(trace, speed, out, frames, can))
 
 
 @app.command()

@@ -82,16 +82,15 @@ def provenance(settings: FleetSettings, models: Sequence[str], packs: Packs = lo
 
 def _to_lake(made_by: Provenance) -> Any:  # noqa: ANN401 - a mapper of bytewax
     def convert(keyed: list[tuple[str, Item]]) -> Iterable[tuple[str, LakeItem]]:
-        records = [r for _, item in keyed if (r := _outward(item)) is not None]
-        return [("lake", record) for record in to_arrow(records, made_by)]
+        return [("lake", record) for record in to_arrow(outward(item for _, item in keyed), made_by)]
 
     return convert
 
 
-def _outward(item: Item) -> Item | None:
+def outward(items: Iterable[Item]) -> list[Item]:
     """Leave out what only steps read."""
-    if not isinstance(item, Rows):
-        return item
-    if item.table in _INTERNAL:
-        return None
-    return replace(item, data={k: v for k, v in item.data.items() if k not in _INTERNAL_COLUMNS})
+    return [
+        replace(i, data={k: v for k, v in i.data.items() if k not in _INTERNAL_COLUMNS}) if isinstance(i, Rows) else i
+        for i in items
+        if not (isinstance(i, Rows) and i.table in _INTERNAL)
+    ]

@@ -100,7 +100,7 @@ def _json_value(name: str, kind: object) -> str:
 
 
 def _parquet(answer: duckdb.DuckDBPyRelation, out: TextIO) -> None:
-    raw: BinaryIO = out.buffer  # type: ignore[attr-defined]  # TextIO of a file or of standard output
+    raw: BinaryIO = out.buffer  # what a TextIO of a file or of standard output has
     reader: pa.RecordBatchReader = answer.to_arrow_reader(1 << 17)
     with pq.ParquetWriter(raw, reader.schema, compression="zstd") as writer:
         for batch in reader:

@@ -105,7 +105,7 @@ def load_settings(path: Path) -> RunSettings:
     recovery = _section(whole, "recovery")
     where = recovery.raw("dir")
     if where is not None and (not isinstance(where, str) or not where):
-        raise recovery.bad("dir", "a directory", where)
+        recovery.refuse("dir", "a directory", where)
     recovery_settings = RecoverySettings(
         None if where is None else Path(where), recovery.number("epoch_s", 0.01, 3600, default=30.0)
     )
@@ -126,7 +126,7 @@ def _fleet(table: Table) -> FleetSettings:
     d = FleetSettings()
     model = table.raw("anomaly_model")
     if model is not None and not isinstance(model, str):
-        raise table.bad("anomaly_model", "a file", model)
+        table.refuse("anomaly_model", "a file", model)
     settings = FleetSettings(
         shards=d.shards if table.raw("shards") is None else table.integer("shards", 1, 4096),
         window_s=table.number("window_s", 1, 3600, default=d.window_s),
@@ -147,7 +147,7 @@ def _source(table: Table) -> TraceSettings | SimulateSettings:
         t = TraceSettings()
         paths = table.raw("paths")
         if not isinstance(paths, list) or not paths or not all(isinstance(p, str) for p in paths):
-            raise table.bad("paths", "a list of trace files", paths)
+            table.refuse("paths", "a list of trace files", paths)
         settings = TraceSettings(
             paths=tuple(paths),
             pack=table.text("pack"),
@@ -161,7 +161,7 @@ def _source(table: Table) -> TraceSettings | SimulateSettings:
         s = SimulateSettings()
         models = table.raw("models")
         if models is not None and (not isinstance(models, list) or not all(isinstance(m, str) for m in models)):
-            raise table.bad("models", "a list of pack models", models)
+            table.refuse("models", "a list of pack models", models)
         settings = SimulateSettings(
             vehicles=s.vehicles if table.raw("vehicles") is None else table.integer("vehicles", 1, 10_000_000),
             hours=table.number("hours", 0, 1e6, above=True, default=s.hours),

@@ -107,6 +107,11 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         if resume is not None:
             self._restore(resume)
 
+    @property
+    def state(self) -> Any:  # noqa: ANN401 - each step has its own
+        """Give the step's arrays; None before its first frame."""
+        return None if self._step is None else self._step.state
+
     def on_batch(self, values: list[Item]) -> tuple[Iterable[Item], bool]:
         """Pass items through the step; what it does not handle passes unchanged."""
         out = self._evicted()

@@ -138,7 +138,7 @@ class WindowStep(Step):
             return []
         slot = d["slot"][rows]
         r0 = d["r0_ohm"][rows, None] * (1 + d["d_r0"][rows])
-        capacity = d["capacity_ah"][rows, None] * (1 + d["d_q"][rows])
+        capacity = self._pack.usable_ah * (1 + d["d_q"][rows])
         n = rows.size
         data = {
             "slot": slot,

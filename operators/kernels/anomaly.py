@@ -77,7 +77,7 @@ class AnomalyState:
 
 def features(window: Mapping[str, NDArray[Any]], nominal_ah: float, cells: int) -> NDArray[np.float64]:
     """Give the features (M, F) of M windows; NaN where a window has none."""
-    get = {k: np.asarray(window[k], np.float64) for k in _NEEDED}
+    get = {k: np.asarray(window[k], np.float64) for k in NEEDED}
     columns = (
         get["spread_max_v"],
         get["cell_v_mean"] - get["cell_v_min"],
@@ -91,7 +91,7 @@ def features(window: Mapping[str, NDArray[Any]], nominal_ah: float, cells: int) 
     return np.ascontiguousarray(np.stack(columns, axis=1))
 
 
-_NEEDED = (
+NEEDED = (
     "spread_max_v", "cell_v_mean", "cell_v_min", "cell_v_max", "temp_max_c", "temp_mean_c", "spread_soc", "spread_r0",
     "current_mean_a", "pack_v_max", "pack_v_min",
 )  # fmt: skip

@@ -1,0 +1,116 @@
+"""Frames per second through all steps into a lake, and the share of each step."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from flows import fleet
+from flows.bench import per_vehicle
+from flows.bench.blocks import MODEL, fleet_blocks, repeated
+from flows.run import run_flow
+from flows.settings import FleetSettings, RecoverySettings
+from operators.kernels.slots import nbytes_per_pack
+from operators.shard import ShardLogic, to_shards
+from replay.source import ReplaySource
+from schemas.arrow import to_arrow
+from schemas.events import Item
+from schemas.frames import FrameBlock
+from schemas.pack import load_pack
+from sinks.lake import LakeSink, publish_pending
+
+SHARDS = 64
+SETTINGS = FleetSettings(shards=SHARDS)
+EPOCH_S = 30.0  # the default
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Keep the process on one core: what libraries do beside the flow then costs the flow."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def to_lake(frames: Iterable[FrameBlock], *, snapshots: bool, baseline: bool = False) -> float:
+    """Run frames through the whole flow into a new lake, publishes included; gives seconds."""
+    with tempfile.TemporaryDirectory(prefix="ibms-bench-") as where, one_core():
+        lake = Path(where) / "lake"
+        source = ReplaySource(lambda: frames)
+        sink = LakeSink(lake, "bench", recovery=snapshots)
+        flow = per_vehicle.build(source, sink) if baseline else fleet.build(SETTINGS, source, sink, (MODEL,))
+        began = perf_counter()
+        run_flow(flow, RecoverySettings(Path(where) / "recovery" if snapshots else None, EPOCH_S), SHARDS)
+        if snapshots:
+            publish_pending(lake, "bench")
+        return perf_counter() - began
+
+
+def fleet_rate(vehicles: int, rounds: int, runs: int = 3) -> float:
+    """Measure frames/s with snapshots on: median of `runs`."""
+    blocks = fleet_blocks(vehicles, rounds)
+    frames = sum(map(len, blocks))
+    return median(frames / to_lake(blocks, snapshots=True) for _ in range(runs))
+
+
+def ratio_vs_per_vehicle(vehicles: int, rounds: int, runs: int = 3) -> tuple[float, float]:
+    """Give the median ratio to the per-vehicle flow on the same frames, pairs run one after the other, and its rate."""
+    blocks = fleet_blocks(vehicles, rounds)
+    frames = sum(map(len, blocks))
+    pairs = [
+        (to_lake(blocks, snapshots=True, baseline=True), to_lake(blocks, snapshots=True)) for _ in range(runs)
+    ]
+    return median(slow / fast for slow, fast in pairs), median(frames / slow for slow, _ in pairs)
+
+
+def snapshot_ratio(vehicles: int, rounds: int, seconds: float, runs: int = 1) -> float:
+    """Give throughput with snapshots at the default epoch over that without, each over about `seconds`."""
+    blocks = fleet_blocks(vehicles, rounds)
+    times = max(1, round(seconds / to_lake(blocks, snapshots=False)))
+    ratios = []
+    for _ in range(runs):
+        without = to_lake(repeated(blocks, times), snapshots=False)
+        ratios.append(without / to_lake(repeated(blocks, times), snapshots=True))
+    return median(ratios)
+
+
+def stages(vehicles: int, rounds: int) -> tuple[dict[str, float], float]:
+    """Give µs per frame of each step by itself, without runtime and lake, and the bytes of state per pack."""
+    blocks = fleet_blocks(vehicles, rounds)
+    frames = sum(map(len, blocks))
+    spent: dict[str, float] = defaultdict(float)
+    cut = to_shards(SHARDS, load_pack)
+    made_by = fleet.provenance(SETTINGS, (MODEL,))
+    chains: dict[str, list[tuple[str, ShardLogic]]] = {}
+
+    def timed(name: str, call: Callable[[], Iterable[Any]]) -> list[Any]:
+        began = perf_counter()
+        out = list(call())
+        spent[name] += perf_counter() - began
+        return out
+
+    with one_core():
+        for block in blocks:
+            for key, part in timed("shard", lambda block=block: cut(block)):
+                items: list[Item] = [part]
+                for name, logic in chains.setdefault(key, _chain()):
+                    items = timed(name, lambda logic=logic, items=items: logic.on_batch(items)[0])
+                timed("to-arrow", lambda items=items: to_arrow(fleet.outward(items), made_by))
+    state = sum(nbytes_per_pack(logic.state) for _, logic in next(iter(chains.values())))
+    return {name: s / frames * 1e6 for name, s in spent.items()}, state
+
+
+def _chain() -> list[tuple[str, ShardLogic]]:
+    """Make the logic of every step of the real flow, for one shard."""
+    flow = fleet.build(SETTINGS, ReplaySource(list), LakeSink(Path("unused"), "bench", recovery=False), (MODEL,))
+    return [(s.step_id.partition(".")[2], s.builder(None)) for s in flow.substeps if hasattr(s, "builder")]
