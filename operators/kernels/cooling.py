@@ -1,4 +1,4 @@
-"""Does the pack warm and cool as its load and its coolant explain?
+"""A pack that does not warm and cool as its load and its coolant explain.
 
 Over spans of some minutes under current, the change of the pack's mean temperature is
 
@@ -92,7 +92,7 @@ def step(cfg: CoolingConfig, state: CoolingState, block: FrameBlock) -> Found:
     d = block.derived
     around = [block.context.get(name, missing_context(name, len(block))) for name in ("coolant_c", "ambient_c")]
     whole, real, count = _walk(
-        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, block.temp_c, d["r0_ohm"], *around,
+        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, block.temp_c, d["r0_ohm"], around[0], around[1],
         1.0 / cfg.capacity_ah, 1.0 / cfg.heat_capacity_j_per_k, cfg.loss_w_per_k / cfg.heat_capacity_j_per_k,
         cfg.least_c_rate, cfg.span_s, cfg.gap_s, cfg.noise_c, cfg.prior_heat, (cfg.prior_heat_std / cfg.noise_c) ** 2,
         cfg.prior_loss, (cfg.prior_loss_std / cfg.noise_c) ** 2, cfg.slack_c, cfg.raise_c, cfg.memory_s,
@@ -173,7 +173,9 @@ def _walk(
             fit[s, 0] += p1 * e * share
             fit[s, 1] += p2 * e * share
             grow = 1.0 + lasted_s / memory_s
-            fit[s, 2] = min((fit[s, 2] - p1 * p1 * share) * grow, prior_aa)
-            fit[s, 3] = (fit[s, 3] - p1 * p2 * share) * grow
-            fit[s, 4] = min((fit[s, 4] - p2 * p2 * share) * grow, prior_bb)
+            aa = (fit[s, 2] - p1 * p1 * share) * grow
+            ab = (fit[s, 3] - p1 * p2 * share) * grow
+            bb = (fit[s, 4] - p2 * p2 * share) * grow
+            fa, fb = min(np.sqrt(prior_aa / aa), 1.0), min(np.sqrt(prior_bb / bb), 1.0)  # no less known than at first
+            fit[s, 2], fit[s, 3], fit[s, 4] = aa * fa * fa, ab * fa * fb, bb * fb * fb
     return whole, real, count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,14 @@ from schemas.ids import record_id
 
 BLOCK = 6  # adjacent cells on one side are one fault
 _SPREAD, _EVENT = INDEX["cell_spread"], INDEX["thermal_event"]
-_CELL_LIMITS = frozenset({INDEX["cell_overvoltage"], INDEX["cell_undervoltage"]})
+_WIRE, _HOT = INDEX["sense_wire"], INDEX["probe_offset"]
+# What shows at a cell or a probe joins the incident that is open on it: kind → family of that incident.
+_JOINS = {
+    INDEX["cell_overvoltage"]: "cell",
+    INDEX["cell_undervoltage"]: "cell",
+    INDEX["overtemperature"]: "probe",
+    INDEX["thermal_event"]: "probe",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,9 @@ def _home(cfg: IncidentsConfig, known: list[Open], f: Finding, block: list[int] 
                 return o
             if f.kind == _SPREAD and o.block and _touches(o, f, block):
                 return o
-        elif f.kind in _CELL_LIMITS and own.family == "cell" and f.subject in o.subjects and not o.cleared_ns:
+            if f.kind == _HOT and f.value > 0 and _spreads(o, f):
+                return o
+        elif _JOINS.get(f.kind) == own.family and f.subject in o.subjects and not o.cleared_ns:
             return o
     return None
 
@@ -154,6 +163,12 @@ def _touches(o: Open, f: Finding, block: list[int] | None) -> bool:
         return False
     cells = block or [f.subject]
     return cells[0] - 3 <= o.subjects[-1] and cells[-1] + 3 >= o.subjects[0]
+
+
+def _spreads(o: Open, f: Finding) -> bool:
+    """Say whether heat reaches the next probe."""
+    hot = any(kind == _HOT and e[0] > 0 and e[1] > 0 for (kind, _), e in o.active.items())
+    return hot and any(abs(f.subject - p) == 1 for p in o.subjects)
 
 
 def _new(pack_id: str, f: Finding) -> Open:
@@ -172,7 +187,7 @@ def _add(o: Open, f: Finding, block: list[int] | None) -> None:
     o.active[key] = [f.level, f.value, f.normal, f.sigma, since]
     o.block = o.block or block is not None
     if f.subject_kind == o.subject_kind and f.subject >= 0 and o.kind != _EVENT and not KINDS[f.kind].wide:
-        o.subjects = sorted({*o.subjects, f.subject})
+        o.subjects = sorted({*o.subjects, f.subject, f.subject + (f.kind == _WIRE)})  # a wire is between two cells
     if KINDS[f.kind].rank > KINDS[o.kind].rank:
         if f.subject_kind != o.subject_kind or KINDS[f.kind].wide:
             o.subjects = [f.subject] if f.subject >= 0 else []
@@ -310,7 +325,12 @@ def dump(known: list[Open]) -> list[list[Any]]:
 
 def load(plain: list[list[Any]]) -> list[Open]:
     """Take back what `dump` gave."""
-    return [
-        Open(*row[:3], list(row[3]), *row[4:10], {(e[0], e[1]): list(e[2:]) for e in row[10]}, tuple(row[11]))
-        for row in plain
-    ]
+    names = [f.name for f in fields(Open)]
+    out = []
+    for row in plain:
+        value = dict(zip(names, row, strict=True))
+        value["subjects"] = list(value["subjects"])
+        value["active"] = {(e[0], e[1]): list(e[2:]) for e in value["active"]}
+        value["shown"] = tuple(value["shown"])
+        out.append(Open(**value))
+    return out

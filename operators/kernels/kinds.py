@@ -164,7 +164,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "probe_offset",
-        "thermal",
+        "probe",
         30,
         1.0,
         "°C",
@@ -185,7 +185,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "cooling",
         "thermal",
-        40,
+        15,
         1.0,
         "°C",
         1,
@@ -229,7 +229,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "probe_deviation",
-        "thermal",
+        "probe",
         25,
         1.0,
         "°C",

@@ -189,13 +189,14 @@ def _walk(
                     normal_c[s, p, j] += gain[j] * share * e
                 square += min(e * e, 9.0 * noise_c2[s])
                 used += 1
-            # A probe that does not follow its pack.
-            if v != last_c[s, p]:
+            # A probe that does not follow its pack, until it moves.
+            stuck = flags[s, p] & _STUCK_RAISED != 0
+            changed = v != last_c[s, p]
+            if changed:
                 last_c[s, p] = v
                 mark_c[s, p] = middle
             moved = abs(middle - mark_c[s, p])
-            stuck = flags[s, p] & _STUCK_RAISED != 0
-            if stuck != (moved >= stuck_c):
+            if (stuck and changed) or (not stuck and moved >= stuck_c):
                 flags[s, p] ^= _STUCK_RAISED
                 level = 0 if stuck else 2
                 whole, real, count = emit(whole, real, count, n, _STUCK, PROBE, p, level, t, v, moved, np.nan)

@@ -4,7 +4,7 @@ Leak: d_soc follows offset + slope × z of the pack's median cell, fitted per ce
 cells, since all see the same z.  What stays off that line fills a two-sided CUSUM (E. S. Page, Biometrika 41, 1954) in
 SOC × hours, whose slack grows with the line's own uncertainty.  A cell that moves on for an hour leaks; one that moved
 at once has a measurement or a contact that changed.
-Balancing moves cells on purpose and falsifies what it measures: looks pause, and the line takes up what changed meanwhile.
+Balancing moves cells on purpose and falsifies what it measures: looks pause, and the line takes up what has changed.
 Resistance: against its own, learned while its estimate gets sharper.  Capacity: against the pack.
 """
 
@@ -134,8 +134,8 @@ def step(cfg: ResidualsConfig, state: ResidualsState, block: FrameBlock) -> Foun
 @njit(cache=True)
 def _walk(
     slot, t_ns, dt_s, lane, quality, z_med, d_soc, d_r0, d_q, d_soc_std, d_r0_std, d_q_std, mask,
-    per_ah, look_s, soc_std, slack, sigmas, raise_h, least_rate, noise0, prior, memory_s, bleed_s, r0_std, r0_rise, r0_sigmas,
-    q_std, q_loss,
+    per_ah, look_s, soc_std, slack, sigmas, raise_h, least_rate, noise0, prior, memory_s, bleed_s,
+    r0_std, r0_rise, r0_sigmas, q_std, q_loss,
     soc_offset, soc_slope, cusum, r0_base, cell_level, look_ns, hour_ns, bled, bleed_free_s, r0_base_std, noise, cov,
     watch, whole, real,
 ):  # fmt: skip
@@ -214,16 +214,26 @@ def _look_soc(
     slack = np.float32(max(slack0, sigmas * scale))
     hours = np.float32(since_s / 3600.0)
     square, used = 0.0, 0
+    off = 0
+    for c in range(d_soc.shape[1]):
+        off += abs(d_soc[n, c] - soc_offset[s, c] - soc_slope[s, c] * x4) > slack
+    common = off > WATCHES  # cells fail alone: what moves many at once is not in the cells
     for c in range(d_soc.shape[1]):
         y = d_soc[n, c]
         if y != y:
             continue
         e = y - soc_offset[s, c] - soc_slope[s, c] * x4
+        if common and cell_level[s, c] & 3 == 0:
+            soc_offset[s, c] += e
+            if cusum[s, c] != 0:
+                cusum[s, c] = 0.0
+                _watch(watch, s, c, t, e, cusum[s, c] != 0)
+            continue
         filled = abs(cusum[s, c])
         if bled:
             was_off = np.float32(0.0)
             if filled > 0:
-                w = _watch(watch, s, c, t, e, True)
+                w = _watch(watch, s, c, t, e, filled > 0)
                 if w >= 0:
                     was_off = watch[2][s, w, 2]
                 else:
@@ -278,13 +288,16 @@ def _look_soc(
             whole, real, count = emit(whole, real, count, n, _OFFSET, CELL, c, 0, since, e, slack, scale)
         else:
             whole, real, count = emit(whole, real, count, n, _OFFSET, CELL, c, level, since, e, slack, scale)
-    cov[s, 0] -= k1 * p1
-    cov[s, 1] -= k1 * p2
-    cov[s, 2] -= k2 * p2
+    # In double precision and symmetric; and no more can be unknown than before the first look.
+    share = 1.0 / (spread + alone)
     grow = 1.0 + since_s / memory_s
-    cov[s, 0] = min(cov[s, 0] * grow, prior)
-    cov[s, 1] *= grow
-    cov[s, 2] = min(cov[s, 2] * grow, 0.6 * prior)
+    aa, ab, bb = (
+        (cov[s, 0] - p1 * p1 * share) * grow,
+        (cov[s, 1] - p1 * p2 * share) * grow,
+        (cov[s, 2] - p2 * p2 * share) * grow,
+    )
+    fa, fb = min(np.sqrt(prior / aa), 1.0), min(np.sqrt(0.6 * prior / bb), 1.0)
+    cov[s, 0], cov[s, 1], cov[s, 2] = aa * fa * fa, ab * fa * fb, bb * fb * fb
     if used:
         weight = since_s / (since_s + 2.0 * 86_400.0)
         noise[s] = max(noise[s] + weight * (square / used - noise[s]), 0.25 * noise0)
