@@ -39,15 +39,16 @@ class EstimateConfig:
     rest_c_rate: float = 0.02  # current over capacity (1/h) that counts as rest, and may flow unseen at rest
     unknown_c_rate: float = 0.3  # that may flow while the current is unknown
     between: float = 0.3  # of a step in current: what the mean between two frames may miss
-    soc_noise: float = 2e-9  # variance per second: offset of the current sensor, self-discharge
-    noise_v: float = 8e-3  # voltage the circuit model leaves unexplained
+    soc_noise: float = 5e-9  # variance per second: offset of the current sensor, self-discharge
+    noise_v: float = 12e-3  # voltage the circuit model leaves unexplained
     noise_tau_s: float = 40.0  # for how long such an error lasts
-    load_noise: float = 0.1  # the same in proportion to the drop under load
+    load_noise: float = 0.01  # the same in proportion to the drop under load
     skew: float = 0.2  # of a step in i·R0 that a sweep over the cells may catch or miss
     pack_noise_v: float = 10e-3  # per cell group, where only the pack sensor tells
-    bias_v: float = 10e-3  # slow error of the OCV table
+    bias_v: float = 3e-3  # slow error of an OCV table that was measured on this kind of cell
+    borrowed_v: float = 10e-3  # of one that was measured on another kind
     bias_tau_s: float = 2e6
-    scale: float = 0.2  # of all resistances against the table, in proportion
+    scale: float = 0.15  # of all resistances against the table, in proportion
     scale_tau_s: float = 1e7
     outlier: float = 6.0  # an innovation counts up to this many standard deviations
     hysteresis_rate: float = 20.0  # per unit of SOC that passes
@@ -100,6 +101,7 @@ class Cell(NamedTuple):
     capacity_ah: float
     hysteresis_v: float
     sum_offset_v: float  # per cell group
+    borrowed: float  # 1 where the OCV table was measured on another kind of cell, else 0
     v_min: float
     v_max: float
     charge_max_a: float
@@ -131,6 +133,7 @@ def parameters(pack: PackModel) -> Parameters:
             capacity_ah=float(pack.usable_ah),
             hysteresis_v=float(pack.hysteresis_v),
             sum_offset_v=pack.sum_offset_v / pack.series,
+            borrowed=float(pack.ocv_source == "borrowed"),
             v_min=_cell_limit(pack, over=False),
             v_max=_cell_limit(pack, over=True),
             charge_max_a=float(pack.charge_max_a),

@@ -28,8 +28,8 @@ BIAS_V = 5
 SCALE = 6
 P_ZZ, P_ZB, P_ZS, P_BB, P_BS, P_SS = 7, 8, 9, 10, 11, 12
 U = 13  # voltages of the RC branches, BRANCHES of them
-U_VAR = U + BRANCHES  # V², what is not known of their sum
-H = U_VAR + 1  # hysteresis, −1 … 1
+U_VAR = U + BRANCHES  # V², what is not known of each
+H = U_VAR + BRANCHES  # hysteresis, −1 … 1
 H_VAR = H + 1
 PACK_OFFSET_V = H_VAR + 1  # pack_v / C − median cell
 POWER_W = PACK_OFFSET_V + 1  # mean discharge power, exponentially over the past
@@ -50,22 +50,19 @@ def start(core, s, table, at, cell, cfg, v, i, temp_c):
     """
     known = i == i
     load = i if known else 0.0
-    r_slow = 0.0
+    # what went before is unknown: the branches may hold the drop of this load, or of one as usual
+    usual = abs(load) + cfg.unknown_c_rate * cell.capacity_ah
     for b in range(BRANCHES):
-        r_slow += at[RB + b]
         core[s, U + b] = 0.0
+        core[s, U_VAR + b] = (at[RB + b] * usual) ** 2
     core[s, STARTED] = 1.0
     core[s, TEMP_C] = temp_c
     core[s, CURRENT_A] = i
     core[s, LOST_S] = 0.0
     core[s, BIAS_V] = core[s, SCALE] = core[s, H] = 0.0
     core[s, H_VAR] = 1.0
-    # what went before is unknown: the branches may hold the drop of this load, or of one as usual
-    usual = cfg.unknown_c_rate * cell.capacity_ah
-    hidden = r_slow * (abs(load) + usual)
-    core[s, U_VAR] = hidden * hidden
     core[s, P_ZB] = core[s, P_ZS] = core[s, P_BS] = 0.0
-    core[s, P_BB] = cfg.bias_v * cfg.bias_v
+    core[s, P_BB] = _bias_var(cell, cfg)
     core[s, P_SS] = cfg.scale * cfg.scale
     if cfg.initial_soc == cfg.initial_soc:
         core[s, Z] = cfg.initial_soc
@@ -113,20 +110,14 @@ def relax(core, s, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
     `at` (WIDTH,): table values here; `decay` (BRANCHES,): exp(−dt/τ) of each branch.
     """
     unknown = mean_a != mean_a
-    drive = 0.0 if unknown else mean_a
-    rest_left = 0.0
-    hidden = 0.0
-    for b in range(BRANCHES):
-        a = decay[b]
-        core[s, U + b] = a * core[s, U + b] + (1.0 - a) * at[RB + b] * drive
-        if at[RB + b] > 0.0:
-            rest_left = max(rest_left, a)
-            hidden += (1.0 - a) * at[RB + b]
-    core[s, U_VAR] *= rest_left * rest_left
+    drive, hidden = mean_a, 0.0
     if unknown:
         rate = math.sqrt(max(d_var - cfg.soc_noise * dt_s, 0.0)) * 3600.0 / max(dt_s, 1.0)
-        hidden *= min(rate, cfg.unknown_c_rate) * cell.capacity_ah
-        core[s, U_VAR] += hidden * hidden
+        drive, hidden = 0.0, min(rate, cfg.unknown_c_rate) * cell.capacity_ah
+    for b in range(BRANCHES):
+        a, gain = decay[b], (1.0 - decay[b]) * at[RB + b]
+        core[s, U + b] = a * core[s, U + b] + gain * drive
+        core[s, U_VAR + b] = a * a * core[s, U_VAR + b] + gain * gain * hidden * hidden
     if cell.hysteresis_v > 0.0 and d_z != 0.0:
         keep = math.exp(-abs(d_z) * cfg.hysteresis_rate)
         core[s, H] = keep * core[s, H] + (1.0 - keep) * (1.0 if d_z > 0.0 else -1.0)
@@ -140,7 +131,7 @@ def relax(core, s, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
     core[s, P_ZB] *= b_keep
     core[s, P_ZS] *= s_keep
     core[s, P_BS] *= b_keep * s_keep
-    core[s, P_BB] += (cfg.bias_v * cfg.bias_v - core[s, P_BB]) * (1.0 - b_keep * b_keep)
+    core[s, P_BB] += (_bias_var(cell, cfg) - core[s, P_BB]) * (1.0 - b_keep * b_keep)
     core[s, P_SS] += (cfg.scale * cfg.scale - core[s, P_SS]) * (1.0 - s_keep * s_keep)
     core[s, P_ZZ] += d_var
     if core[s, P_ZZ] > P_ZZ_MAX:  # no more can be unknown than everything
@@ -159,11 +150,13 @@ def correct(core, s, table, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
     correction is large the slope is that of the chord to where it leads, found by iteration, not the tangent.
     """
     drop = i * at[R0]
+    lasting = extra_var
     for b in range(BRANCHES):
         drop += core[s, U + b]
+        lasting += core[s, U_VAR + b]
     innov = v - (at[OCV] + cell.hysteresis_v * core[s, H] + core[s, BIAS_V] + (1.0 + core[s, SCALE]) * drop)
     load, skew = cfg.load_noise * drop, cfg.skew * d_drop
-    lasting = cfg.noise_v * cfg.noise_v + load * load + core[s, U_VAR] + extra_var
+    lasting += cfg.noise_v * cfg.noise_v + load * load
     lasting += cell.hysteresis_v * cell.hysteresis_v * core[s, H_VAR]
     var = lasting * (1.0 + cfg.noise_tau_s / dt_s) + skew * skew
     h, ocv_v, z = at[DOCV], at[OCV], core[s, Z]
@@ -190,6 +183,12 @@ def correct(core, s, table, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
     core[s, P_BS] -= pb * ps / total
     core[s, P_SS] -= ps * ps / total
     return innov
+
+
+@njit(cache=True, error_model="numpy")
+def _bias_var(cell, cfg):
+    bias_v = cfg.borrowed_v if cell.borrowed else cfg.bias_v
+    return bias_v * bias_v
 
 
 @njit(cache=True, error_model="numpy")
