@@ -112,9 +112,10 @@ def fit(start: Tables, runs: Sequence[Run], priors: Priors, every: int = 1, roun
     tables = start
     for _ in range(rounds):
         a, b = _prior_equations(start, tables, priors)
+        curves = _curves(tables)
         for low in range(0, v.size, _CHUNK):
             part = slice(low, low + _CHUNK)
-            jac, model = _linearise(tables, soc[part], temp_c[part], x[:, part])
+            jac, model = _linearise(tables, curves, soc[part], temp_c[part], x[:, part])
             used = np.flatnonzero(jac.any(axis=0))
             jac = jac[:, used]
             a[np.ix_(used, used)] += jac.T @ jac / weight
@@ -143,29 +144,42 @@ def _knot_slopes(knots: Floats, values: Floats) -> tuple[Floats, Floats]:
     return base, (bumped - base).T / eps
 
 
-def _linearise(tables: Tables, soc: Floats, temp_c: Floats, x: Floats) -> tuple[Floats, Floats]:
+def _curves(tables: Tables) -> list[list[tuple[Floats, Floats]]]:
+    """Give curve and knot slopes of each temperature's OCV, then of each resistance's logarithm."""
+    ocv = [_knot_slopes(tables.ocv_soc, row) for row in tables.ocv_v]
+    return [ocv, *([_knot_slopes(tables.r_soc, row) for row in table] for table in np.log(tables.r_ohm))]
+
+
+def _linearise(
+    tables: Tables, curves: list[list[tuple[Floats, Floats]]], soc: Floats, temp_c: Floats, x: Floats
+) -> tuple[Floats, Floats]:
     """Give Jacobian (N, parameters) and predicted voltage (N,)."""
     s, k = _bracket(GRID_SOC, soc)
+
+    def along(curve: Floats) -> Floats:
+        w = s if curve.ndim == 1 else s[:, None]
+        return np.asarray((1 - w) * curve[k] + w * curve[k + 1])
+
     jac = np.zeros((soc.size, tables.ocv_v.size + tables.r_ohm.size))
     model = np.zeros(soc.size)
-    at = 0
-    for row, share in zip(tables.ocv_v, _shares(tables.ocv_temp_c, temp_c), strict=True):
-        base, slope = _knot_slopes(tables.ocv_soc, row)
-        model += share * ((1 - s) * base[k] + s * base[k + 1])
-        jac[:, at : at + row.size] = share[:, None] * ((1 - s)[:, None] * slope[k] + s[:, None] * slope[k + 1])
-        at += row.size
+    column = 0
+    for share, (base, slope) in zip(_shares(tables.ocv_temp_c, temp_c), curves[0], strict=True):
+        if share.any():
+            model += share * along(base)
+            jac[:, column : column + slope.shape[1]] = share[:, None] * along(slope)
+        column += slope.shape[1]
     shares = _shares(tables.r_temp_c, temp_c)
-    for table, current in zip(np.log(tables.r_ohm), x, strict=True):
-        parts = [_knot_slopes(tables.r_soc, row) for row in table]
-        log_r = sum(
-            share * ((1 - s) * base[k] + s * base[k + 1]) for share, (base, _) in zip(shares, parts, strict=True)
-        )
+    near = [bool(share.any()) for share in shares]
+    for current, parts in zip(x, curves[1:], strict=True):
+        log_r = np.zeros(soc.size)
+        for share, (base, _), here in zip(shares, parts, near, strict=True):
+            log_r += share * along(base) if here else 0.0
         dv = current * np.exp(log_r)
         model += dv
-        for share, (_, slope) in zip(shares, parts, strict=True):
-            weight = (dv * share)[:, None]
-            jac[:, at : at + slope.shape[1]] = weight * ((1 - s)[:, None] * slope[k] + s[:, None] * slope[k + 1])
-            at += slope.shape[1]
+        for share, (_, slope), here in zip(shares, parts, near, strict=True):
+            if here:
+                jac[:, column : column + slope.shape[1]] = (dv * share)[:, None] * along(slope)
+            column += slope.shape[1]
     return jac, model
 
 
