@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from replay.fit import bmw_i3, borrow, leaf, lg_hg2
 from replay.fit.rc import predict, rmse_v
 from replay.fit_packs import main, specs
-from schemas.pack import PACKS_DIR, load_pack, pack_names, parse_pack
+from schemas.pack import PACKS_DIR, PackModel, load_pack, pack_names, parse_pack
 
 # Seconds on one core; the others build on a fit that takes longer.
 CHEAP = ["generic-nmc", "generic-lfp", "bmw-i3-60ah", "bmw-i3-120ah", "leaf-62kwh"]
@@ -18,6 +19,11 @@ def test_every_shipped_pack_has_a_recipe() -> None:
     assert sorted(CHEAP + HEAVY) == pack_names()
 
 
+def wording(pack: PackModel) -> dict[str, str]:
+    """What the numbers are from, without the last digits of the residuals."""
+    return {key: re.sub(r"\.\d+", "", text) for key, text in pack.provenance.items()}
+
+
 def same_as_committed(fresh: Path, names: list[str]) -> None:
     """Equal within what a different linear algebra library may change in the last written digits."""
     for name in names:
@@ -27,7 +33,7 @@ def same_as_committed(fresh: Path, names: list[str]) -> None:
         np.testing.assert_allclose(new.resistance.r0_ohm, old.resistance.r0_ohm, rtol=5e-3, err_msg=name)
         np.testing.assert_allclose(new.resistance.rb_ohm, old.resistance.rb_ohm, rtol=5e-3, err_msg=name)
         assert (new.limits, new.usable_ah, new.sum_offset_v) == (old.limits, old.usable_ah, old.sum_offset_v)
-        assert new.provenance == old.provenance
+        assert wording(new) == wording(old), name
 
 
 def test_the_committed_packs_are_what_the_cheap_fits_give(data_dir: Path, tmp_path: Path) -> None:
