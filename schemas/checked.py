@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 _SHOWN = 80  # characters of a wrong value that an error repeats
 
@@ -138,7 +138,7 @@ class Table:
                 self.refuse(key, f"a known key ({', '.join(self._known)})", self._data[key])
 
 
-def _in(value: object, low: float, high: float, *, above: bool) -> bool:
+def _in(value: object, low: float, high: float, *, above: bool) -> TypeGuard[float]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) and (low < value if above else low <= value) and value <= high

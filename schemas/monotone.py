@@ -63,4 +63,4 @@ def between(x: Floats, y: NDArray[Any], at: Floats) -> Floats:
     k = np.clip(np.searchsorted(x, inside, side="right") - 1, 0, x.size - 2)
     w = ((inside - x[k]) / (x[k + 1] - x[k]))[:, None]
     low, high = y[..., k, :], y[..., k + 1, :]
-    return low + w * (high - low)
+    return np.asarray(low + w * (high - low), np.float64)
