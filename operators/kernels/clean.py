@@ -46,7 +46,7 @@ class CleanState:
 
     line: NDArray[Any]  # (S,) order.LINE
     ends: NDArray[np.int32]  # (S, lists, 3) first, last and number of the nodes in its lists
-    ring: NDArray[np.uint32]  # (S, order.RING) marks of released and refused frames
+    ring: NDArray[np.uint32]  # (S, order.MARKS) marks of released and refused frames
     values: PlausibleState
 
     @classmethod
@@ -55,7 +55,7 @@ class CleanState:
         return cls(
             order.fresh(slots),
             empty_ends(slots),
-            np.zeros((slots, order.RING), np.uint32),
+            np.zeros((slots, order.MARKS), np.uint32),
             PlausibleState.empty(slots, cells, probes),
         )
 

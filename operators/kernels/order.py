@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from operators.kernels.waiting import (
-    AT, COUNT, FREE, HASH, NEXT, PREV, REFUSED, SRC, SUSPECT, TAIL, WAIT, WHY, A, B, first, free_node, inner, link,
+    AT, COUNT, FREE, HASH, NEXT, PREV, REFUSED, SINCE, SRC, SUSPECT, TAIL, WAIT, WHY, A, B, first, free_node, inner, link,
     new_node, unlink,
 )  # fmt: skip
 from schemas.frames import LIVE
@@ -26,7 +26,8 @@ _PAST, _FUTURE, _LATE, _SEQ_CONFLICT, _TIME_CONFLICT = np.arange(5)
 _NONE = np.int64(-1)
 _YES, _NO = np.array([True, False])
 
-RING = 64  # marks remembered per pack; a power of two
+RING = 64  # marks of released frames remembered per pack, by number; a power of two
+MARKS = RING + 4  # and of the last refused ones
 _NEAR = 64  # numbers this close are of one count, not of a boot
 _MOST_REFUSED = 64  # refused frames whose place in the count is waited for
 _ENOUGH_SUSPECTS = 8  # so many frames ahead of a pack's line are believed, whatever their numbers
@@ -65,7 +66,7 @@ class Lines(NamedTuple):
 
     line: NDArray[Any]  # (S,) LINE
     ends: NDArray[np.int32]  # (S, lists, 3)
-    ring: NDArray[np.uint32]  # (S, RING)
+    ring: NDArray[np.uint32]  # (S, MARKS)
     node: NDArray[np.int64]  # (R, fields)
     ctl: NDArray[np.int64]  # (2,)
 
@@ -131,11 +132,12 @@ def walk(start, rows, st, out, rules, end):
         if st.ctl[FREE] < 0:
             return n
         mark = _mark(t, q, content)
-        if st.ring[s, _place(q, mark)] == mark or _was_refused(st, s, t, q, content):
+        if st.ring[s, _place(q, mark)] == mark or _was_refused(st, s, t, q, content, mark):
             r.repeats += 1
             out.num[3] = 1
             continue
         i = new_node(st.node, st.ctl, t, q, content, n)
+        st.node[i, AT] = r.newest
         if t < rules.min_time:
             _refuse(st, out, s, i, _PAST)
         elif fits:
@@ -161,7 +163,7 @@ def _finish(st, out, rules, s):
     while first(st.ends, s, REFUSED) >= 0:
         i = first(st.ends, s, REFUSED)
         ahead = r.last_seq >= 0 and st.node[i, A] > r.last_seq
-        _expel(st, out, s, i, _expected(r, st.node[i, A]) if ahead else st.node[i, AT])
+        _expel(st, out, s, i, _expected(r, st.node[i, A]) if ahead else st.node[i, SINCE])
 
 
 @inner
@@ -187,12 +189,19 @@ def _accept(st, out, rules, s, i):
         return
     on_line = t > r.newest - rules.lateness
     r.newest = max(r.newest, t)
-    x = first(st.ends, s, SUSPECT) if on_line else -1
-    while x >= 0:  # the pack is back on its old line: what counted before this frame had a wrong time
+    x = first(st.ends, s, SUSPECT) if on_line else np.int64(-1)
+    while x >= 0:
         after = st.node[x, NEXT]
-        if q < 0 or st.node[x, B] < q or st.node[x, A] <= r.newest + rules.jump:
+        counted = st.node[x, B] >= 0 and q >= 0
+        fits = st.node[x, A] <= r.newest + rules.jump
+        if (counted and st.node[x, B] < q) or not (counted or fits):
+            # The pack is back on its old line: what counted before this frame had a wrong time.
             unlink(st.node, st.ends, s, SUSPECT, x)
             _refuse(st, out, s, x, _FUTURE)
+        elif fits:  # the line has come near
+            unlink(st.node, st.ends, s, SUSPECT, x)
+            r.newest = max(r.newest, st.node[x, A])
+            _join(st, out, s, WAIT, x)
         x = after
 
 
@@ -223,7 +232,7 @@ def _suspect(st, out, rules, s, i):
     if not _join(st, out, s, SUSPECT, i):
         return
     r = st.line[s]
-    j = np.int64(st.ends[s, WAIT, TAIL]) if q > r.last_seq else -1
+    j = np.int64(st.ends[s, WAIT, TAIL]) if q >= 0 else -1
     while j >= 0:  # a frame with a later number stands on the line already
         if 0 < st.node[j, B] - q <= _NEAR:
             unlink(st.node, st.ends, s, SUSPECT, i)
@@ -309,10 +318,10 @@ def _release(st, out, rules, s, t, q, content, src):
     elif r.last_seq < 0 or q <= r.last_seq:
         boot = r.last_seq >= 0
         flags = BOOT if boot else 0
-        _restart(st, out, s, t, q)
+        _restart(st, out, rules, s, t, q)
     else:
         if q > r.last_seq + 1:
-            flags = GAP_BEFORE if _account(st, out, s, t, q) else 0
+            flags = GAP_BEFORE if _account(st, out, rules, s, t, q) else 0
         steps = q - r.real_seq
         _advance(r, q)
     mark = _mark(t, q, content)
@@ -321,12 +330,17 @@ def _release(st, out, rules, s, t, q, content, src):
         r.real_seq = q
     if dt_s == dt_s and not boot:
         r.period2, r.period1, r.period = r.period1, r.period, np.float32(dt_s / steps)
+    if dt_s * 1e9 > rules.lateness:  # what waits for its number may belong to the line behind the silence
+        i = first(st.ends, s, REFUSED)
+        while i >= 0:
+            st.node[i, SINCE] = max(st.node[i, SINCE], t)
+            i = st.node[i, NEXT]
     r.last_t = t
     _emit(out, src, s, content, dt_s, flags)
 
 
 @inner
-def _account(st, out, s, t, q):
+def _account(st, out, rules, s, t, q):
     """Write the numbers before `q` into the gap ledger, except those of refused frames; say whether any is missing."""
     r = st.line[s]
     missing = False
@@ -334,7 +348,7 @@ def _account(st, out, s, t, q):
     while i >= 0 and st.node[i, A] < q:
         after = st.node[i, NEXT]
         k = st.node[i, A]
-        if k > r.last_seq:
+        if k > r.last_seq and st.node[i, AT] <= t + rules.lateness:
             if k > r.last_seq + 1:
                 _gap(out, s, r.last_seq + 1, k - 1, r.last_t, t)
                 missing = True
@@ -347,34 +361,43 @@ def _account(st, out, s, t, q):
 
 
 @inner
-def _restart(st, out, s, t, q):
+def _restart(st, out, rules, s, t, q):
     """Begin a count at `q`: refused frames of the old one or before `q` go, those after `q` wait for their place."""
     r = st.line[s]
     i = first(st.ends, s, REFUSED)
     while i >= 0:
         after = st.node[i, NEXT]
         k = st.node[i, A]
-        if r.last_seq >= 0 and k > r.last_seq:
+        if st.node[i, AT] > t + rules.lateness:
+            pass  # it came too late to be of the time before
+        elif r.last_seq >= 0 and k > r.last_seq and (st.node[i, AT] < t or k < q):
             _expel(st, out, s, i, min(_expected(r, k), t))
-        elif k < q:
+        elif 0 < q - k <= _NEAR:
             _expel(st, out, s, i, t)
         else:
-            st.node[i, AT] = t
+            st.node[i, SINCE] = max(st.node[i, SINCE], t)
         i = after
     r.last_seq, r.seen = q, 1
 
 
 @inner
 def _settle(st, out, rules, s):
-    """Count refused frames that are next as seen, and give up those whose place has not come up."""
+    """Count refused frames that are next as seen, and give up those whose place has not come up.
+
+    A frame of time t came before the pack's line was further than t + lateness.
+    """
     r = st.line[s]
     i = first(st.ends, s, REFUSED) if r.last_seq >= 0 else -1
     while i >= 0:
         after = st.node[i, NEXT]
-        if st.node[i, A] == r.last_seq + 1:
-            _place_refused(st, out, s, i, _expected(r, st.node[i, A]))
-        elif st.node[i, AT] + 2 * rules.lateness < r.last_t:
-            _expel(st, out, s, i, st.node[i, AT])
+        k = st.node[i, A]
+        expected = _expected(r, k)
+        head = first(st.ends, s, WAIT)
+        taken = head >= 0 and st.node[head, B] == k
+        if k == r.last_seq + 1 and not taken and st.node[i, AT] <= expected + rules.lateness:
+            _place_refused(st, out, s, i, expected)
+        elif st.node[i, SINCE] + rules.jump < r.last_t:
+            _expel(st, out, s, i, st.node[i, SINCE])
         i = after
 
 
@@ -404,23 +427,24 @@ def _refuse(st, out, s, i, why):
     """Refuse a frame that is in no list; where its number is still to come, it waits for that: it counts as seen."""
     r = st.line[s]
     t, q = st.node[i, A], st.node[i, B]
-    st.node[i, WHY] = why
-    st.node[i, AT] = r.newest
+    st.node[i, WHY], st.node[i, SINCE] = why, r.newest
     to_come = why <= _FUTURE or (q > r.last_seq and why != _SEQ_CONFLICT)
     if q >= 0 and to_come and st.ends[s, REFUSED, COUNT] < _MOST_REFUSED:
         st.node[i, A], st.node[i, B] = q, t
         j = link(st.node, st.ends, s, REFUSED, i)
         if j < 0:
             return
-    elif q < 0:
-        mark = _mark(t, q, st.node[i, HASH])
-        st.ring[s, _place(q, mark)] = mark
+    else:
+        _remember(st, s, t, q, st.node[i, HASH])
     _letter(st, out, s, i, r.newest if why <= _FUTURE else _expected(r, q))
 
 
 @inner
-def _was_refused(st, s, t, q, content):
-    """Say whether the same frame waits among the refused."""
+def _was_refused(st, s, t, q, content, mark):
+    """Say whether the same frame was refused lately, or waits among the refused."""
+    for k in range(RING, MARKS):
+        if st.ring[s, k] == mark:
+            return True
     i = first(st.ends, s, REFUSED)
     while i >= 0 and (st.node[i, A] != q or st.node[i, B] != t or st.node[i, HASH] != content):
         i = st.node[i, NEXT]
@@ -430,8 +454,20 @@ def _was_refused(st, s, t, q, content):
 @inner
 def _expel(st, out, s, i, expected):
     """Send a refused frame that waited for its number to the dead letters."""
+    _remember(st, s, st.node[i, B], st.node[i, A], st.node[i, HASH])
     unlink(st.node, st.ends, s, REFUSED, i)
     _letter(st, out, s, i, expected)
+
+
+@inner
+def _remember(st, s, t, q, content):
+    """Know a refused frame again."""
+    mark = _mark(t, q, content)
+    if q < 0:
+        st.ring[s, _place(q, mark)] = mark
+    for k in range(RING, MARKS - 1):
+        st.ring[s, k] = st.ring[s, k + 1]
+    st.ring[s, MARKS - 1] = mark
 
 
 @inner

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.kernels.waiting import AT, FIELDS, FREE, HASH, SRC, USED, WHY, A, B, grown, members, relink, table
+from operators.kernels.waiting import AT, FIELDS, FREE, HASH, SINCE, SRC, USED, WHY, A, B, grown, members, relink, table
 from schemas.frames import FrameBlock, missing_context
 
 _FIXED = (
     "t_ns", "seq", "current_a", "pack_v", "cell_v", "temp_c", "lane", "recv_ns", "src_part", "src_offset", "src_row",
 )  # fmt: skip
-_SAVED = (A, B, HASH, WHY, AT)
+_SAVED = (A, B, HASH, AT, WHY, SINCE)
 
 
 @dataclass(slots=True)

@@ -7,9 +7,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 # The columns of the node table.  A and B sort a list; HASH is the frame's content; SRC is its row in the
-# block at hand, or -1 where its columns lie in the pool; WHY and AT belong to refused frames.
-A, B, HASH, PREV, NEXT, SRC, WHY, AT = range(8)
-FIELDS = 8
+# block at hand, or -1 where its columns lie in the pool; AT its pack's newest time when it came; WHY it was refused,
+# and SINCE when (in its pack's time).
+A, B, HASH, PREV, NEXT, SRC, AT, WHY, SINCE = range(9)
+FIELDS = 9
 
 # The lists of a pack, and what `ends` holds of each.
 # numpy's integers, since numba compiles a function anew for each constant it is called with otherwise.
