@@ -235,7 +235,7 @@ def _walk(
         by_cell = valid > 0 and 2 * valid >= cells
         live = lane[n] != BACKFILL
         started = core[s, soc.STARTED] != 0.0
-        innov, drop, d_drop, learn_s = np.nan, np.nan, 0.0, 0.0
+        innov, drop, d_drop, learn_s, used_up = np.nan, np.nan, 0.0, 0.0, False
         if live:
             dt = dt_s[n] if dt_s[n] > 0.0 else 0.0
             i = np.nan if frozen else np.float64(current_a[n])
@@ -259,7 +259,7 @@ def _walk(
                 core[s, soc.PACK_OFFSET_V] = pack.sum_offset_v
                 v = v if by_cell else v - pack.sum_offset_v
                 ocv.look_up(table, 0.5, temp, at)
-                soc.start(core, s, table, at, pack, cfg, v, i, temp)
+                used_up = soc.start(core, s, table, at, pack, cfg, v, i, temp, by_cell)
                 imbalance.begin(core, s, _SHARED, cfg)
                 started, i_before, learn_s = True, i, _FIRST_DT_S
             if started and i == i:
@@ -268,7 +268,8 @@ def _walk(
                 d_drop = (i - i_before) * at[R0] if i_before == i_before else 0.0
                 if v == v and learn_s > 0.0:
                     extra = 0.0 if by_cell else cfg.pack_noise_v * cfg.pack_noise_v
-                    innov = soc.correct(core, s, table, pack, cfg, at, v, i, d_drop, extra, learn_s)
+                    if not used_up:
+                        innov = soc.correct(core, s, table, pack, cfg, at, v, i, d_drop, extra, learn_s)
                     if by_cell and pack_cell_v == pack_cell_v:
                         share = learn_s / 3600.0 if learn_s < 3600.0 else 1.0
                         core[s, soc.PACK_OFFSET_V] += (pack_cell_v - v - core[s, soc.PACK_OFFSET_V]) * share

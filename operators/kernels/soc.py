@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import njit
 
-from operators.kernels.ocv import BRANCHES, DOCV, OCV, R0, RB, look_up, soc_at
+from operators.kernels.ocv import BRANCHES, DOCV, OCV, R0, RB, ocv_at, soc_at
 
 # Columns of the state array `core` (slots, CORE), float64.
 STARTED = 0  # 0 before the first usable frame
@@ -37,19 +37,17 @@ SOC_END = POWER_W + 1
 
 P_ZZ_MAX = 1.0 / 12.0  # of a SOC about which nothing is known
 _P_ZZ_MIN = 1e-8
-_CHORDS = 4  # iterations
-_CHORD_FROM = 5e-3  # a smaller correction stays on the tangent
+_CHORD_FROM = 0.01  # standard deviation of SOC below which the tangent will do
 
 
 @njit(cache=True, error_model="numpy")
-def start(core, s, table, at, cell, cfg, v, i, temp_c):
+def start(core, s, table, at, cell, cfg, v, i, temp_c, by_cell):
     """Begin a pack at its first usable frame: SOC from OCV, with what the load hides as uncertainty.
 
-    `at` holds the table's values (WIDTH,) at any SOC and this temperature.  With `cfg.initial_soc` that SOC
-    is taken instead.
+    `at` holds the table's values (WIDTH,) at any SOC and this temperature.  With `cfg.initial_soc` that SOC is taken
+    instead.  Says whether `v` has been used up.
     """
-    known = i == i
-    load = i if known else 0.0
+    load = i if i == i else 0.0
     # what went before is unknown: the branches may hold the drop of this load, or of one as usual
     usual = abs(load) + cfg.unknown_c_rate * cell.capacity_ah
     for b in range(BRANCHES):
@@ -67,9 +65,27 @@ def start(core, s, table, at, cell, cfg, v, i, temp_c):
     if cfg.initial_soc == cfg.initial_soc:
         core[s, Z] = cfg.initial_soc
         core[s, P_ZZ] = cfg.initial_soc_std * cfg.initial_soc_std
-        return
-    core[s, Z] = soc_at(table, v - load * at[R0], temp_c)
-    core[s, P_ZZ] = P_ZZ_MAX  # the first update, at the slope found there, says how much is known
+        return False
+    z = soc_at(table, v - load * at[R0], temp_c)
+    drop = load * at[R0]
+    var = cfg.noise_v * cfg.noise_v + cell.hysteresis_v * cell.hysteresis_v
+    var += core[s, P_BB] + drop * drop * core[s, P_SS]
+    if i != i:
+        var += (at[R0] * usual) ** 2
+    if not by_cell:
+        var += cfg.pack_noise_v * cfg.pack_noise_v
+    for b in range(BRANCHES):
+        var += core[s, U_VAR + b]
+    std, h = 0.01, 1.0
+    for _ in range(3):  # the slope over what is not known, and what is not known by that slope
+        low, high = max(z - std, 0.0), min(z + std, 1.0)
+        h = (ocv_at(table, high, temp_c) - ocv_at(table, low, temp_c)) / (high - low)
+        std = min(math.sqrt(var) / h, math.sqrt(P_ZZ_MAX))
+    core[s, Z] = z
+    core[s, P_ZZ] = std * std
+    core[s, P_ZB] = -core[s, P_BB] / h * (std * std * h * h / var)
+    core[s, P_ZS] = -drop * core[s, P_SS] / h * (std * std * h * h / var)
+    return True
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -145,9 +161,10 @@ def relax(core, s, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
 def correct(core, s, table, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
     """Learn from the voltage `v` of the median cell group under current `i`; the innovation in V.
 
-    `at` (WIDTH,) holds the table's values here and is overwritten; `d_drop` is the step of i·R0 in V since the
-    frame before (cells are read one after another), `extra_var` V² what the source of `v` adds to the noise.  Where the
-    correction is large the slope is that of the chord to where it leads, found by iteration, not the tangent.
+    `at` (WIDTH,) holds the table's values here; `d_drop` is the step of i·R0 in V since the
+    frame before (cells are read one after another), `extra_var` V² what the source of `v` adds to the noise.  The
+    slope of OCV is that over one standard deviation of SOC to both sides (central differences: Nørgaard et al.,
+    Automatica 36 (2000) 1627), and what the curve bends between counts as noise.
     """
     drop = i * at[R0]
     lasting = extra_var
@@ -159,16 +176,16 @@ def correct(core, s, table, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
     lasting += cfg.noise_v * cfg.noise_v + load * load
     lasting += cell.hysteresis_v * cell.hysteresis_v * core[s, H_VAR]
     var = lasting * (1.0 + cfg.noise_tau_s / dt_s) + skew * skew
-    h, ocv_v, z = at[DOCV], at[OCV], core[s, Z]
+    h, z, std = at[DOCV], core[s, Z], math.sqrt(core[s, P_ZZ])
+    if std > _CHORD_FROM:
+        # where SOC is not well known, the tangent here says little about the curve there: take the chord
+        low, high = max(z - std, 0.0), min(z + std, 1.0)
+        v_low, v_high = ocv_at(table, low, core[s, TEMP_C]), ocv_at(table, high, core[s, TEMP_C])
+        h = (v_high - v_low) / (high - low)
+        bend = v_low + h * (z - low) - at[OCV]
+        var += bend * bend
     bound = cfg.outlier * math.sqrt(_spread(core, s, h, drop) + var)
     e = min(max(innov, -bound), bound)
-    for _ in range(_CHORDS):
-        pz = h * core[s, P_ZZ] + core[s, P_ZB] + drop * core[s, P_ZS]
-        d_z = min(max(pz / (_spread(core, s, h, drop) + var) * e, -z), 1.0 - z)
-        if abs(d_z) < _CHORD_FROM:
-            break
-        look_up(table, z + d_z, core[s, TEMP_C], at)
-        h = (at[OCV] - ocv_v) / d_z
     pz = h * core[s, P_ZZ] + core[s, P_ZB] + drop * core[s, P_ZS]
     pb = h * core[s, P_ZB] + core[s, P_BB] + drop * core[s, P_BS]
     ps = h * core[s, P_ZS] + core[s, P_BS] + drop * core[s, P_SS]
