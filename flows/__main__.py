@@ -29,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 Lake = Annotated[Path, typer.Option("--lake", help="The lake's directory.")]
 
 
-def _show_version(value: bool) -> None:  # noqa: FBT001 - a callback of typer
+def _show_version(value: bool) -> None:
     if value:
         typer.echo(f"ibms {version('ibms')}")
         raise typer.Exit
@@ -37,9 +37,9 @@ def _show_version(value: bool) -> None:  # noqa: FBT001 - a callback of typer
 
 @app.callback()
 def _options(
-    show: Annotated[  # noqa: ARG001 - the callback acts on it
+    show: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
-    ] = False,  # noqa: FBT002 - an option
+    ] = False,
 ) -> None:
     """Streaming battery management for electric-vehicle fleets."""
 
@@ -50,7 +50,7 @@ def demo(
     hours: Annotated[float, typer.Option(min=0.05, help="Hours of driving, charging and parking.")] = 24.0,
     period: Annotated[float, typer.Option(min=0.1, help="Seconds between frames.")] = 10.0,
     out: Annotated[Path | None, typer.Option(help="Where the lake goes; a new directory by default.")] = None,
-    json: Json = False,  # noqa: FBT002 - an option
+    json: Json = False,
 ) -> None:
     """Simulate a fleet with faults, run the fleet flow into a lake, replay a CAN trace, and report."""
     from flows.demo import run_demo  # noqa: PLC0415 - a command imports what it needs, so that help is quick
@@ -60,7 +60,9 @@ def demo(
 
 @app.command()
 def replay(
-    traces: Annotated[list[Path], typer.Argument(help="CAN traces or tables (.log .asc .blf .trc .mf4 .csv .parquet; .gz).")],
+    traces: Annotated[
+        list[Path], typer.Argument(help="CAN traces or tables (.log .asc .blf .trc .mf4 .csv .parquet; .gz).")
+    ],
     pack: Annotated[str, typer.Option(help="Pack model, e.g. bmw-i3-60ah or generic-nmc@96c16t60ah.")],
     dbc: Annotated[str, typer.Option(help="DBC file, or the name of one that ships.")] = "",
     map_: Annotated[str, typer.Option("--map", help="Mapping TOML; found by the DBC's name where left out.")] = "",
@@ -91,7 +93,7 @@ def simulate(
     period: Annotated[float, typer.Option(min=0.1, help="Seconds between frames.")] = 10.0,
     pack: Annotated[str, typer.Option(help="Pack model.")] = "generic-nmc@96c16t60ah",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same fleet.")] = 1,
-    faults: Annotated[bool, typer.Option(help="Schedule faults.")] = True,  # noqa: FBT002 - an option
+    faults: Annotated[bool, typer.Option(help="Schedule faults.")] = True,
     frames: Annotated[Path, typer.Option(help="Parquet file to write; truth goes beside it.")] = Path("fleet.parquet"),
 ) -> None:
     """Write a simulated fleet's frames and their truth to Parquet."""
@@ -143,7 +145,7 @@ def compare(
     run_a: Annotated[Path, typer.Argument(help="Lake of one run.")],
     run_b: Annotated[Path, typer.Argument(help="Lake of another run over the same trace.")],
     tolerance: Annotated[float, typer.Option(min=0, help="Relative difference that counts as equal.")] = 1e-6,
-    json: Json = False,  # noqa: FBT002 - an option
+    json: Json = False,
 ) -> None:
     """Say what changed between two runs: incidents, sessions, and windows beyond tolerance."""
     from flows.compare import run_compare  # noqa: PLC0415 - see demo
@@ -156,10 +158,10 @@ def compare(
 def bench(
     stage: Annotated[str | None, typer.Argument(help="One stage; all by default.")] = None,
     data: Annotated[Path | None, typer.Option(help="Recorded data (IBMS_DATA).")] = None,
-    json: Json = False,  # noqa: FBT002 - an option
+    json: Json = False,
 ) -> None:
     """Measure speed stage by stage, and estimation on recorded data."""
-    from flows.bench import run_bench  # noqa: PLC0415 - see demo
+    from flows.bench.report import run_bench  # noqa: PLC0415 - see demo
 
     run_bench(stage, data, as_json=json)
 
@@ -183,7 +185,7 @@ def main() -> None:
             raise
         cause = _root(error)
         text = str(cause) or type(cause).__name__
-        if isinstance(cause, ValueError | OSError | LakeError | QueryError):
+        if isinstance(cause, ValueError | OSError):
             _fail(text, 2)
         _fail(f"{type(cause).__name__}: {text} (IBMS_TRACEBACK=1 shows where)", 1)
 

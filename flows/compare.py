@@ -80,8 +80,8 @@ def _table(con: Any, table: str, tolerance: float) -> Difference:  # noqa: ANN40
     both = con.execute(f"SELECT {counts}, {largest} FROM {a} a JOIN {b} b ON {on}").fetchone()
     changed = {c: n for c, n in zip(differs, both, strict=False) if n}
     apart = {c: d for c, d in zip(numbers, both[len(differs) :], strict=True) if c in changed and d is not None}
-    sizes = [con.execute(f"SELECT count(*) FROM {side}").fetchone()[0] for side in (a, b)]
-    return Difference(table, *sizes, only(a, b, "a", "b"), only(b, a, "b", "a"), changed, apart)
+    in_a, in_b = (con.execute(f"SELECT count(*) FROM {side}").fetchone()[0] for side in (a, b))
+    return Difference(table, in_a, in_b, only(a, b, "a", "b"), only(b, a, "b", "a"), changed, apart)
 
 
 def _show(found: list[Difference]) -> None:
@@ -90,7 +90,9 @@ def _show(found: list[Difference]) -> None:
     for column in summary.columns[1:5]:
         column.justify = "right"
     for d in found:
-        columns = ", ".join(f"{c} ({n}×, ≤ {d.largest[c]:.3g})" if c in d.largest else f"{c} ({n}×)" for c, n in d.columns.items())
+        columns = ", ".join(
+            f"{c} ({n}×, ≤ {d.largest[c]:.3g})" if c in d.largest else f"{c} ({n}×)" for c, n in d.columns.items()
+        )
         summary.add_row(d.table, str(d.in_a), str(d.in_b), str(len(d.only_a)), str(len(d.only_b)), columns or "–")
     console.print(summary)
     for d in found:

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,12 +23,11 @@ from flows.settings import FleetSettings, RecoverySettings
 from flows.traces import TraceOptions, trace_items
 from flows.truth import Outcome, false_incidents, median, outcomes, soc_rmse_pct, write_truth
 from replay.candump import write_candump
-from replay.record import to_can
-from replay.simulate.faults import Fault
+from replay.record import record_pack
 from replay.simulate.fleet import FleetConfig, schedule, simulate
 from replay.source import ReplaySource, gather
 from schemas.events import Item
-from schemas.frames import FrameBlock
+from schemas.frames import FrameBlock, concat
 from sinks import ducklake
 from sinks.lake import LakeSink, publish_pending
 
@@ -78,7 +77,7 @@ def demo(vehicles: int, hours: float, period_s: float, where: Path) -> Report:
     lake, truth, trace = where / "lake", where / "truth.parquet", where / "vehicle-000000.log"
     plain = FleetConfig(vehicles=vehicles, hours=hours, period_s=period_s, models=MODELS, seed=1)
     faults = schedule(plain)
-    cfg = FleetConfig(vehicles=vehicles, hours=hours, period_s=period_s, models=MODELS, seed=1, faults=faults)
+    cfg = replace(plain, faults=faults)
     settings = FleetSettings(shards=SHARDS)
     began = perf_counter()
     counts: Counter[str] = Counter()
@@ -99,11 +98,9 @@ def demo(vehicles: int, hours: float, period_s: float, where: Path) -> Report:
     _run(settings, items, lake, "demo", MODELS, where)
     seconds = perf_counter() - began
 
-    can = to_can(recorded)
+    can = record_pack(concat(recorded))
     write_candump(trace, can)
-    options = TraceOptions(
-        paths=(str(trace),), pack=MODELS[0], dbc="ibms_pack", vehicle=_REPLAYED, period_s=period_s
-    )
+    options = TraceOptions(paths=(str(trace),), pack=MODELS[0], dbc="ibms_pack", vehicle=_REPLAYED, period_s=period_s)
 
     def replayed() -> Iterator[Item]:
         for item in trace_items(options):
@@ -131,13 +128,15 @@ def demo(vehicles: int, hours: float, period_s: float, where: Path) -> Report:
         lake=str(lake),
         soc_rmse_settled_pct=settled,
         outcomes=found,
-        can_frames=sum(map(len, can)),
+        can_frames=len(can),
         replayed_frames=counts["replayed"],
         trace=str(trace),
     )
 
 
-def _run(settings: FleetSettings, items: Iterator[Item], lake: Path, name: str, models: tuple[str, ...], where: Path) -> None:
+def _run(
+    settings: FleetSettings, items: Iterator[Item], lake: Path, name: str, models: tuple[str, ...], where: Path
+) -> None:
     """Run the fleet flow over items that can be made only once, with its snapshots, to the end."""
     sink = LakeSink(lake, name, recovery=True)
     with tempfile.TemporaryDirectory(prefix="recovery-", dir=where) as recovery:
@@ -159,10 +158,19 @@ def _show(report: Report) -> None:
         ("vehicles", f"{report.vehicles:,}"),
         ("frames", f"{report.frames:,}"),
         ("time", f"{report.seconds:.1f} s, simulation included ({report.frames_per_s:,.0f} frames/s)"),
-        ("SOC error (RMSE)", f"{report.soc_rmse_pct:.2f} %; after each vehicle's first hour {report.soc_rmse_settled_pct:.2f} %"),
-        ("faults found", f"{report.faults_found} of {report.faults_injected}, median after {_duration(report.median_delay_s)}"),
+        (
+            "SOC error (RMSE)",
+            f"{report.soc_rmse_pct:.2f} %; after each vehicle's first hour {report.soc_rmse_settled_pct:.2f} %",
+        ),
+        (
+            "faults found",
+            f"{report.faults_found} of {report.faults_injected}, median after {_duration(report.median_delay_s)}",
+        ),
         ("false incidents", f"{report.false_incidents_per_vehicle_month:.3f} per vehicle-month"),
-        ("CAN trace", f"{report.trace}: {report.can_frames:,} CAN frames → {report.replayed_frames:,} frames, same flow"),
+        (
+            "CAN trace",
+            f"{report.trace}: {report.can_frames:,} CAN frames → {report.replayed_frames:,} frames, same flow",
+        ),
     ]
     width = max(len(name) for name, _ in rows)
     console.print()
@@ -171,7 +179,9 @@ def _show(report: Report) -> None:
     by_kind: dict[str, list[Outcome]] = {}
     for outcome in report.outcomes:
         by_kind.setdefault(outcome.kind, []).append(outcome)
-    table = Table("fault", "injected", "found", "median delay", "found as", box=None, pad_edge=True, title_justify="left")
+    table = Table(
+        "fault", "injected", "found", "median delay", "found as", box=None, pad_edge=True, title_justify="left"
+    )
     for column in table.columns[1:4]:
         column.justify = "right"
     for kind, group in by_kind.items():

@@ -19,8 +19,8 @@ from operators.anomaly import anomaly
 from operators.clean import clean
 from operators.diagnose import diagnose
 from operators.estimate import estimate
-from operators.incidents import incidents
 from operators.fleet_model import load_model
+from operators.incidents import incidents
 from operators.kernels.clean import CleanConfig
 from operators.kernels.window import WindowConfig
 from operators.shard import EVICT, Packs, to_shards

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 
 from flows import fleet
@@ -65,8 +65,7 @@ def _models(settings: RunSettings) -> tuple[str, ...]:
     """Name the pack models; a trace of a generic pack says only when read how many cells it has."""
     if isinstance(settings.source, SimulateSettings):
         return tuple(load_pack(m).name for m in settings.source.models)
-    items = iter(trace_items(_trace(settings)))
-    first = next((i for i in chain(items) if isinstance(i, FrameBlock)), None)
+    first = next((i for i in trace_items(_trace(settings)) if isinstance(i, FrameBlock)), None)
     return () if first is None else (first.model,)
 
 
@@ -77,9 +76,5 @@ def _trace(settings: RunSettings) -> TraceOptions:
 
 
 def _fleet(source: SimulateSettings) -> FleetConfig:
-    common = {
-        "vehicles": source.vehicles, "hours": source.hours, "period_s": source.period_s, "models": source.models,
-        "seed": source.seed,
-    }  # fmt: skip
-    plain = FleetConfig(**common)
-    return FleetConfig(**common, faults=schedule(plain)) if source.faults else plain
+    cfg = FleetConfig(source.vehicles, source.hours, source.period_s, source.models, source.seed)
+    return replace(cfg, faults=schedule(cfg)) if source.faults else cfg

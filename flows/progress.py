@@ -17,7 +17,12 @@ _NS = 10**9
 
 
 def watched(
-    items: Iterable[Item], what: str, *, from_ns: int | None = None, to_ns: int | None = None, total: float | None = None
+    items: Iterable[Item],
+    what: str,
+    *,
+    from_ns: int | None = None,
+    to_ns: int | None = None,
+    total: float | None = None,
 ) -> Iterator[Item]:
     """Pass items on and show progress by event time (from_ns..to_ns) or by frames (total); nothing within 2 s."""
     console = Console(stderr=True)

@@ -133,7 +133,7 @@ def _columns(con: duckdb.DuckDBPyConnection) -> str:
             USING (table_name)
         LEFT JOIN (SELECT view_name AS table_name, column_name, meaning FROM temp.main.meanings)
             USING (table_name, column_name)
-        ORDER BY list_position([{order}], table_name) NULLS LAST, table_name, column_index"""  # noqa: S608
+        ORDER BY list_position([{order}], table_name) NULLS LAST, table_name, column_index"""
 
 
 def _list(con: duckdb.DuckDBPyConnection, out: TextIO) -> None:

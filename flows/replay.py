@@ -11,13 +11,13 @@ from hashlib import blake2b
 from pathlib import Path
 
 import can
+from replay.frames_file import write_frames
 
 from flows import fleet
 from flows.progress import watched
 from flows.run import run_flow
 from flows.settings import FleetSettings, RecoverySettings
 from flows.traces import TraceOptions, trace_items
-from replay.frames_file import write_frames
 from replay.pace import Pace, slices
 from replay.readers import read_can
 from replay.source import ReplaySource, gather
@@ -45,7 +45,9 @@ class ReplayOptions:
 
 def run_replay(options: ReplayOptions) -> None:
     """Replay, and say in a few lines what came of it."""
-    given = [name for name, value in (("--out", options.out), ("--frames", options.frames), ("--can", options.can)) if value]
+    given = [
+        name for name, value in (("--out", options.out), ("--frames", options.frames), ("--can", options.can)) if value
+    ]
     if len(given) > 1:
         msg = f"one of --out, --frames and --can; got {' and '.join(given)}"
         raise ConfigError(msg)
@@ -65,13 +67,19 @@ def run_replay(options: ReplayOptions) -> None:
     settings = FleetSettings(state_s=_STATE_S)
     name = blake2b(repr(options.trace).encode(), digest_size=8).hexdigest()
     sink = LakeSink(lake, f"replay-{name}", recovery=False)
-    run_flow(fleet.build(settings, source, sink, () if first is None else (first.model,)), RecoverySettings(), settings.shards)
+    run_flow(
+        fleet.build(settings, source, sink, () if first is None else (first.model,)),
+        RecoverySettings(),
+        settings.shards,
+    )
     _say(f"{counts['frames']:,} frames → {lake}", counts)
     with ducklake.attach(lake) as con:
         for table in ("windows", "sessions", "incidents", "gaps", "dead_letters"):
             n = con.execute(f"SELECT count(*) FROM {table}").fetchone()
             sys.stdout.write(f"  {table:<13}{n[0] if n else 0:>9,}\n")
-    sys.stdout.write(f'next: ibms query --lake {lake} "SELECT start_ns, soc_end, cell_v_min, cell_v_max FROM windows LIMIT 10"\n')
+    sys.stdout.write(
+        f'next: ibms query --lake {lake} "SELECT start_ns, soc_end, cell_v_min, cell_v_max FROM windows LIMIT 10"\n'
+    )
 
 
 def _pace(speed: str) -> Pace | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+
+from replay.frames_file import write_frames
 
 from flows.progress import watched
 from flows.truth import write_truth
-from replay.frames_file import write_frames
 from replay.simulate.fleet import FleetConfig, schedule, simulate
 from schemas.events import Item
 from schemas.frames import FrameBlock
@@ -18,9 +20,9 @@ def run_simulate(
     vehicles: int, hours: float, period_s: float, pack: str, seed: int, path: Path, *, faults: bool
 ) -> None:
     """Write frames to `path` and their true SOC beside it; say which faults were scheduled."""
-    plain = FleetConfig(vehicles=vehicles, hours=hours, period_s=period_s, models=(pack,), seed=seed)
-    planned = schedule(plain) if faults else ()
-    cfg = FleetConfig(vehicles=vehicles, hours=hours, period_s=period_s, models=(pack,), seed=seed, faults=planned)
+    cfg = FleetConfig(vehicles=vehicles, hours=hours, period_s=period_s, models=(pack,), seed=seed)
+    if faults:
+        cfg = replace(cfg, faults=schedule(cfg))
     truth = path.with_suffix(".truth.parquet")
     count = 0
 
@@ -34,7 +36,7 @@ def run_simulate(
 
     write_frames(blocks(), path)
     sys.stdout.write(f"{count:,} frames of {vehicles:,} vehicles → {path}\ntrue SOC → {truth}\n")
-    for fault in planned:
+    for fault in cfg.faults:
         subject = f" {fault.subject + 1}" if fault.subject >= 0 else ""
         sys.stdout.write(
             f"  {fault.kind:<20}{subject:>4} of vehicle {fault.vehicle:>6}: "

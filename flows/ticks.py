@@ -24,7 +24,7 @@ class TickSource(FixedPartitionedSource[Tick, None]):
         """Name the only partition."""
         return ["ticks"]
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _Partition:  # noqa: ARG002
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _Partition:
         """Start; a tick has no position."""
         return _Partition(self._now, self._until)
 

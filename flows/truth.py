@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,14 +52,15 @@ def write_truth(made: Iterable[tuple[FrameBlock, Truth]], path: Path) -> Iterato
             yield block
 
 
-def soc_rmse_pct(con: Any, truth: Path, without: Iterable[str] = ()) -> tuple[float, float]:
+def soc_rmse_pct(con: duckdb.DuckDBPyConnection, truth: Path, without: Iterable[str] = ()) -> tuple[float, float]:
     """Give the RMSE of pack SOC in percent, over all windows and over those after each pack's first hour.
 
     A window's `soc_end` is compared with the truth at its last frame.  `without`: vehicles to leave out.
     """
     row = con.execute(
         """
-        WITH w AS (SELECT pack_id, start_ns, end_ns, soc_end, start_ns - min(start_ns) OVER (PARTITION BY pack_id) AS age
+        WITH w AS (SELECT pack_id, start_ns, end_ns, soc_end,
+                          start_ns - min(start_ns) OVER (PARTITION BY pack_id) AS age
                    FROM lake.windows WHERE soc_end IS NOT NULL AND NOT list_contains($without, vehicle_id)),
         e AS (SELECT w.age, (w.soc_end - t.soc) ** 2 AS e2
               FROM w ASOF JOIN read_parquet($truth) t ON w.pack_id = t.pack_id AND t.t_ns < w.end_ns
@@ -68,10 +69,14 @@ def soc_rmse_pct(con: Any, truth: Path, without: Iterable[str] = ()) -> tuple[fl
         """,
         {"truth": str(truth), "without": list(without)},
     ).fetchone()
-    return tuple(float("nan") if v is None else float(v) for v in row)  # type: ignore[return-value]
+    assert row is not None
+    every, settled = (float("nan") if v is None else float(v) for v in row)
+    return every, settled
 
 
-def outcomes(con: Any, faults: Iterable[Fault], start_ns: int, grace_s: float = 3600.0) -> list[Outcome]:
+def outcomes(
+    con: duckdb.DuckDBPyConnection, faults: Iterable[Fault], start_ns: int, grace_s: float = 3600.0
+) -> list[Outcome]:
     """Look up, for each fault, the first record of its vehicle that tells of it, up to `grace_s` after its end."""
     out = []
     for fault in faults:
@@ -85,7 +90,7 @@ def outcomes(con: Any, faults: Iterable[Fault], start_ns: int, grace_s: float = 
 
 
 def first_record(
-    con: Any, table: str, names: tuple[str, ...], vehicle: str, begin_ns: int, end_ns: int
+    con: duckdb.DuckDBPyConnection, table: str, names: tuple[str, ...], vehicle: str, begin_ns: int, end_ns: int
 ) -> tuple[int, str]:
     """Give time and name of the first matching record of a vehicle between two times; "" where there is none."""
     name, when = {
@@ -107,12 +112,14 @@ def first_record(
     return (0, "") if row is None else (int(row[0]), str(row[1]))
 
 
-def false_incidents(con: Any, faults: Iterable[Fault]) -> int:
+def false_incidents(con: duckdb.DuckDBPyConnection, faults: Iterable[Fault]) -> int:
     """Count the incidents of vehicles that have no fault."""
     faulty = sorted({vehicle_id(f.vehicle) for f in faults})
     row = con.execute(
-        "SELECT count(*) FROM lake.incidents WHERE vehicle_id LIKE 'sim-%' AND NOT list_contains($1, vehicle_id)", [faulty]
+        "SELECT count(*) FROM lake.incidents WHERE vehicle_id LIKE 'sim-%' AND NOT list_contains($1, vehicle_id)",
+        [faulty],
     ).fetchone()
+    assert row is not None
     return int(row[0])
 
 

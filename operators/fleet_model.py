@@ -64,7 +64,7 @@ def train(x: NDArray[np.float64], seed: int) -> tuple[FleetTrees, HalfSpaceTrees
 
 
 def save(path: Path, x: NDArray[np.float64], valid_from_ns: int, seed: int) -> FleetModel:
-    """Train on windows (M, F) in order, and write the model; it may speak about windows that end after `valid_from_ns`."""
+    """Train on windows (M, F) in order, and write the model; it speaks about windows that end after `valid_from_ns`."""
     trees, _ = train(x, seed)
     known = x[~np.isnan(x).any(axis=1)]
     text = {

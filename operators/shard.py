@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import bytewax.operators as op
 import numpy as np
@@ -44,7 +44,7 @@ class Slots:
         self.pack_hash = np.concatenate([self.pack_hash, np.array(new, np.int64)])
 
     def keep(self, kept: NDArray[np.int64]) -> None:
-        """Drop every slot but `kept`, which become 0, 1, …"""
+        """Drop every slot but `kept`, which become 0, 1 and so on."""
         self.packs = [self.packs[s] for s in kept.tolist()]
         self.vehicles = [self.vehicles[s] for s in kept.tolist()]
         self.pack_hash = self.pack_hash[kept]
@@ -67,7 +67,7 @@ class Step:
         """Handle records in columns; where they have a slot column it is checked."""
         return [rows]
 
-    def tick(self, now_ns: int) -> list[Item]:  # noqa: ARG002 - for those that need it
+    def tick(self, now_ns: int) -> list[Item]:
         """Handle wall time."""
         return []
 
@@ -180,9 +180,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         room = kernel.capacity(self._step.state)
         if room < len(self._slots):
             room = max(len(self._slots), 2 * room)
-            self._step.state = kernel.moved(
-                self._step.state, slice(None), room, self._model.series, self._model.probes
-            )
+            self._step.state = kernel.moved(self._step.state, slice(None), room, self._model.series, self._model.probes)
         return self._step
 
     def _admit(self, block: FrameBlock) -> FrameBlock:
@@ -256,9 +254,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         self._slots.keep(kept)
         self._slot_of = {p: s for s, p in enumerate(self._slots.packs)}
         if self._step is not None and self._model is not None:
-            self._step.state = kernel.moved(
-                self._step.state, kept, len(kept), self._model.series, self._model.probes
-            )
+            self._step.state = kernel.moved(self._step.state, kept, len(kept), self._model.series, self._model.probes)
             self._step.keep(kept)
 
 
@@ -287,5 +283,3 @@ def to_shards(shards: int, packs: Packs) -> Callable[[Item], list[tuple[str, Ite
         return list(item.by_shard(shards))
 
     return cut
-
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,8 @@ PROVISIONAL = -1  # revision of what a silent pack shows before its final record
 class WindowStepConfig:
     """Both kernels' settings, how often states are written, and what a silence shows."""
 
-    window: window.WindowConfig = window.WindowConfig()
-    session: sessions.SessionConfig = sessions.SessionConfig()
+    window: window.WindowConfig = field(default_factory=window.WindowConfig)
+    session: sessions.SessionConfig = field(default_factory=sessions.SessionConfig)
     state_s: float = 900.0
     idle_close_s: float = 300.0
     keep_frames: bool = False

@@ -196,7 +196,7 @@ def make_block(
     if columns:
         msg = f"unknown columns {sorted(columns)}; accepted: {sorted([*_COLUMNS, 'cell_v', 'temp_c'])}"
         raise ValueError(msg)
-    if n and not (0 <= rows["pack"].min() and rows["pack"].max() < len(table)):
+    if n and not (rows["pack"].min() >= 0 and rows["pack"].max() < len(table)):
         msg = f"pack must index packs (0..{len(table) - 1}); got {rows['pack'].min()}..{rows['pack'].max()}"
         raise ValueError(msg)
     return FrameBlock(model, table, owners, context=_context(context or {}, n), **rows)
@@ -250,9 +250,7 @@ def concat(blocks: Sequence[FrameBlock]) -> FrameBlock:
         first.model,
         tuple(packs),
         tuple(vehicles),
-        context={
-            k: np.concatenate([b.context.get(k, missing_context(k, len(b))) for b in blocks]) for k in names
-        },
+        context={k: np.concatenate([b.context.get(k, missing_context(k, len(b))) for b in blocks]) for k in names},
         **{n: np.concatenate([getattr(b, n) for b in blocks]) for n in _ROW_FIELDS if n != "pack"},
         pack=np.concatenate(index),
     )

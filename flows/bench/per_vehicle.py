@@ -27,6 +27,7 @@ from schemas.pack import PackModel, load_pack
 
 _WINDOW_NS = 60 * 10**9
 _CUSUM_V, _SLACK_V = 0.5, 0.003
+_CELL_V = (0.5, 5.0)  # what a cell can have
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ def _advance(pack: PackModel, s: Vehicle, f: Frame) -> list[tuple[str, dict[str,
         return []
     grid = pack.grid()
     dt_s = (f.t_ns - s.t_ns) / 1e9 if s.t_ns else 0.0
-    v = np.where((f.cell_v > 0.5) & (f.cell_v < 5.0), f.cell_v, np.nan)
+    v = np.where((f.cell_v > _CELL_V[0]) & (f.cell_v < _CELL_V[1]), f.cell_v, np.nan)
     valid = not np.isnan(v).any()
     median = float(np.median(v) if valid else np.nanmedian(v))
     row = int(np.clip((f.temp_c[0] + 30) / 5, 0, 18))

@@ -70,7 +70,7 @@ def _durable_epochs(recovery: Path) -> int:
 class _FirstOutput(DynamicSink[object]):
     """Tell when the first record came out."""
 
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Tell:  # noqa: ARG002
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Tell:
         return _Tell()
 
 
@@ -93,9 +93,7 @@ def _main(folder: Path, recovery: Path) -> None:
     from replay.source import ReplaySource  # noqa: PLC0415
 
     source = ReplaySource(lambda: SavedBlocks(folder, _TIMES))
-    run_flow(
-        fleet.build(SETTINGS, source, _FirstOutput(), (MODEL,)), RecoverySettings(recovery, _EPOCH_S), SHARDS
-    )
+    run_flow(fleet.build(SETTINGS, source, _FirstOutput(), (MODEL,)), RecoverySettings(recovery, _EPOCH_S), SHARDS)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -67,9 +68,7 @@ def ratio_vs_per_vehicle(vehicles: int, rounds: int, runs: int = 3) -> tuple[flo
     """Give the median ratio to the per-vehicle flow on the same frames, pairs run one after the other, and its rate."""
     blocks = fleet_blocks(vehicles, rounds)
     frames = sum(map(len, blocks))
-    pairs = [
-        (to_lake(blocks, snapshots=True, baseline=True), to_lake(blocks, snapshots=True)) for _ in range(runs)
-    ]
+    pairs = [(to_lake(blocks, snapshots=True, baseline=True), to_lake(blocks, snapshots=True)) for _ in range(runs)]
     return median(slow / fast for slow, fast in pairs), median(frames / slow for slow, _ in pairs)
 
 
@@ -91,7 +90,7 @@ def stages(vehicles: int, rounds: int) -> tuple[dict[str, float], float]:
     spent: dict[str, float] = defaultdict(float)
     cut = to_shards(SHARDS, load_pack)
     made_by = fleet.provenance(SETTINGS, (MODEL,))
-    chains: dict[str, list[tuple[str, ShardLogic]]] = {}
+    chains: dict[str, list[tuple[str, ShardLogic]]] = defaultdict(_chain)
 
     def timed(name: str, call: Callable[[], Iterable[Any]]) -> list[Any]:
         began = perf_counter()
@@ -101,13 +100,17 @@ def stages(vehicles: int, rounds: int) -> tuple[dict[str, float], float]:
 
     with one_core():
         for block in blocks:
-            for key, part in timed("shard", lambda block=block: cut(block)):
+            for key, part in timed("shard", partial(cut, block)):
                 items: list[Item] = [part]
-                for name, logic in chains.setdefault(key, _chain()):
-                    items = timed(name, lambda logic=logic, items=items: logic.on_batch(items)[0])
-                timed("to-arrow", lambda items=items: to_arrow(fleet.outward(items), made_by))
+                for name, logic in chains[key]:
+                    items = timed(name, partial(_on_batch, logic, items))
+                timed("to-arrow", partial(to_arrow, fleet.outward(items), made_by))
     state = sum(nbytes_per_pack(logic.state) for _, logic in next(iter(chains.values())))
     return {name: s / frames * 1e6 for name, s in spent.items()}, state
+
+
+def _on_batch(logic: ShardLogic, items: list[Item]) -> Iterable[Item]:
+    return logic.on_batch(items)[0]
 
 
 def _chain() -> list[tuple[str, ShardLogic]]:

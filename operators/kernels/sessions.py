@@ -116,7 +116,8 @@ def step(
         state.rest_since_ns, cfg.rest_c * nominal_ah, cfg.drive_c * nominal_ah, cfg.moving_kmh,
         np.array(cfg.hold_s) * 1e9, int(cfg.max_gap_s * 1e9), int(cfg.close_gap_s * 1e9), mode, *out,
     )  # fmt: skip
-    return Ended(*(o[:m] for o in out)), mode
+    slot, kind, begin_ns, end_ns, acc = out
+    return Ended(slot[:m], kind[:m], begin_ns[:m], end_ns[:m], acc[:m]), mode
 
 
 def open_sessions(state: SessionState, slots: NDArray[Any]) -> Ended:
@@ -228,7 +229,7 @@ def _walk(
         low, high, valid = np.inf, -np.inf, 0
         for c in range(cells):
             v = cell_v[n, c]
-            if v == v:  # noqa: PLR0124 - not NaN
+            if v == v:
                 valid += 1
                 low, high = min(low, v), max(high, v)
         if valid == cells and cells > 0:

@@ -22,7 +22,8 @@ ACC = (
 )  # fmt: skip
 # Columns of the last frame: a derived or context column, as it is.
 LAST = (
-    "mode", "soc", "soc_std", "soc_source", "soc_low_cell", "soc_high_cell", "soe_kwh", "sop_discharge_w", "sop_charge_w",
+    "mode", "soc", "soc_std", "soc_source", "soc_low_cell", "soc_high_cell", "soe_kwh", "sop_discharge_w",
+    "sop_charge_w",
     "sop_discharge_limit", "sop_charge_limit", "r0_ohm", "soc_bms", "odo_km", "lat_deg", "lon_deg", "ambient_c",
 )  # fmt: skip
 _A = {name: i for i, name in enumerate(ACC)}
@@ -229,7 +230,7 @@ def _walk(
         low, high, at_low, at_high, valid = np.inf, -np.inf, -1, -1, 0
         for c in range(cells):
             v = cell_v[n, c]
-            if v == v:  # noqa: PLR0124 - not NaN
+            if v == v:
                 valid += 1
                 if v < low:
                     low, at_low = v, c

@@ -1,11 +1,14 @@
 """Sessions against days whose drives and charges are known."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.kernels import sessions as kernel
+from schemas.frames import FrameBlock
 from tests.support.frames import T0_NS, estimated, frames
 
 CFG = kernel.SessionConfig()
@@ -13,7 +16,7 @@ NOMINAL_AH = 60.0
 FIELDS = ("slot", "mode", "begin_ns", "end_ns", "acc")
 
 
-def run(block, cuts=()):
+def run(block: FrameBlock, cuts: Sequence[int] = ()) -> kernel.Ended:
     state = kernel.SessionState.empty(2, block.cells, block.probes)
     parts = [
         kernel.step(CFG, state, block.take(slice(a, b)), NOMINAL_AH)[0]
@@ -23,17 +26,17 @@ def run(block, cuts=()):
     return kernel.Ended(*(np.concatenate([getattr(p, n) for p in parts]) for n in FIELDS))
 
 
-def stretches(ended):
+def stretches(ended: kernel.Ended) -> list[tuple[str, int, int]]:
     begin = (ended.begin_ns - T0_NS) // 10**9
     end = (ended.end_ns - T0_NS) // 10**9
     return [(kernel.KINDS[m], int(a), int(b)) for m, a, b in zip(ended.mode, begin, end, strict=True)]
 
 
-def of(name, ended):
+def of(name: str, ended: kernel.Ended) -> np.ndarray:
     return ended.acc[:, kernel.ACC.index(name)]
 
 
-def day(parts):
+def day(parts: list[tuple[int, float, float]]) -> FrameBlock:
     """Frames every 10 s: parts of (seconds, current, speed)."""
     current = np.concatenate([np.full(s // 10, i, np.float32) for s, i, _ in parts])
     speed = np.concatenate([np.full(s // 10, v, np.float32) for s, _, v in parts])
@@ -80,14 +83,22 @@ def test_no_coulomb_is_lost_between_sessions() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.lists(st.tuples(st.integers(1, 2500), st.integers(-60, 60), st.integers(0, 3), st.integers(0, 1)), min_size=2, max_size=60),
+    st.lists(
+        st.tuples(st.integers(1, 2500), st.integers(-60, 60), st.integers(0, 3), st.integers(0, 1)),
+        min_size=2,
+        max_size=60,
+    ),
     st.data(),
 )
-def test_cutting_the_stream_into_blocks_changes_no_bit(rows: list[tuple[int, int, int, int]], data: st.DataObject) -> None:
+def test_cutting_the_stream_into_blocks_changes_no_bit(
+    rows: list[tuple[int, int, int, int]], data: st.DataObject
+) -> None:
     t_s = np.cumsum([dt for dt, _, _, _ in rows])
     speed = np.array([v for _, _, v, _ in rows], np.float32)
     block = estimated(
-        frames(t_s, [i for _, i, _, _ in rows], pack=[p for *_, p in rows], names=("A", "B"), context={"speed_kmh": speed})
+        frames(
+            t_s, [i for _, i, _, _ in rows], pack=[p for *_, p in rows], names=("A", "B"), context={"speed_kmh": speed}
+        )
     )
     cuts = sorted(data.draw(st.sets(st.integers(1, len(rows) - 1))))
     whole, parts = run(block), run(block, cuts)

@@ -1,17 +1,20 @@
 """Windows against integrals that can be done by hand."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.kernels import window as kernel
+from schemas.frames import FrameBlock
 from tests.support.frames import T0_NS, estimated, frames
 
 CFG = kernel.WindowConfig(window_s=60.0, max_gap_s=120.0)
 
 
-def run(block, cuts=()):
+def run(block: FrameBlock, cuts: Sequence[int] = ()) -> kernel.Closed:
     state = kernel.WindowState.empty(2, block.cells, block.probes)
     parts = [
         kernel.step(CFG, state, block.take(slice(a, b))) for a, b in zip([0, *cuts], [*cuts, len(block)], strict=True)
@@ -82,11 +85,16 @@ def test_backfill_rows_change_nothing() -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(st.integers(1, 90), st.integers(-200, 200), st.integers(0, 1)), min_size=2, max_size=60), st.data())
+@given(
+    st.lists(st.tuples(st.integers(1, 90), st.integers(-200, 200), st.integers(0, 1)), min_size=2, max_size=60),
+    st.data(),
+)
 def test_cutting_the_stream_into_blocks_changes_no_bit(rows: list[tuple[int, int, int]], data: st.DataObject) -> None:
     t_s = np.cumsum([dt for dt, _, _ in rows])
     block = estimated(
-        frames(t_s, [i for _, i, _ in rows], pack=[p for _, _, p in rows], names=("A", "B"), cell_v=3.0 + 0.01 * (t_s % 7))
+        frames(
+            t_s, [i for _, i, _ in rows], pack=[p for _, _, p in rows], names=("A", "B"), cell_v=3.0 + 0.01 * (t_s % 7)
+        )
     )
     cuts = sorted(data.draw(st.sets(st.integers(1, len(rows) - 1))))
     whole, parts = run(block), run(block, cuts)
