@@ -11,11 +11,12 @@ from operators.assemble import Assembler
 from operators.dbc import load_dbc
 from replay.readers import START_NS, read_can
 from replay.source import between
-from replay.tables import is_table, read_table
+from replay.tables import find_mapping, read_table
 from schemas.can import CanBlock
 from schemas.checked import ConfigError
 from schemas.events import DeadLetter, Item
 from schemas.frames import FrameBlock
+from schemas.mapping import load_mapping, mapping_names
 from schemas.pack import load_pack
 from schemas.signals import DBC_DIR, load_signals, signals_for
 
@@ -75,9 +76,10 @@ def dbc_path(dbc: str) -> Path:
 
 
 def _reader(path: Path, options: TraceOptions, start_ns: int) -> Iterator[FrameBlock | DeadLetter]:
+    if _is_table(path, options):
+        mapping = load_mapping(options.map) if options.map else find_mapping(path)
+        return read_table(path, mapping, options.pack, options.vehicle, start_ns=start_ns)
     vehicle = options.vehicle or path.name.partition(".")[0]
-    if is_table(path, options.map):
-        return read_table(path, options.map, options.pack, vehicle)
     dbc = load_dbc(dbc_path(options.dbc))
     signals = load_signals(options.map) if options.map else load_signals(signals_for(dbc.path))
     pack = load_pack(options.pack)
@@ -86,6 +88,12 @@ def _reader(path: Path, options: TraceOptions, start_ns: int) -> Iterator[FrameB
         period_s=options.period_s,
     )  # fmt: skip
     return _frames(read_can(path, start_ns), assembler)
+
+
+def _is_table(path: Path, options: TraceOptions) -> bool:
+    """Tell telemetry tables from CAN traces: .csv may be either, and is a trace where a DBC is given."""
+    kinds = {s.lower() for s in path.suffixes}
+    return ".parquet" in kinds or options.map in mapping_names() or (".csv" in kinds and not options.dbc)
 
 
 def _frames(trace: Iterator[CanBlock | DeadLetter], assembler: Assembler) -> Iterator[FrameBlock | DeadLetter]:

@@ -1,0 +1,180 @@
+"""What `ibms bench` prints: speed by stage, and how right the estimates are on recordings."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+from replay.simulate.bench import bench_simulate
+from rich.console import Console
+from rich.table import Table
+
+from flows import fleet
+from flows.accuracy import mean_rmse_pct, soc_lg_hg2
+from flows.bench import speed
+from flows.bench.restart import resume_s
+from flows.run import run_flow
+from flows.settings import FleetSettings, RecoverySettings
+from flows.traces import TraceOptions, trace_items
+from replay.bench_can import bench_can
+from replay.source import ReplaySource, gather
+from schemas.checked import ConfigError
+from schemas.events import Item
+from schemas.frames import FrameBlock
+from schemas.pack import pack_names
+from sinks import ducklake
+from sinks.lake import LakeSink
+
+_ROUNDS = {10_000: 60, 100_000: 12}  # frames of each vehicle, 10 s apart
+_SNAPSHOT_S = 75.0  # of a run, so that two default epochs end in it
+
+
+def _fleet_10k(_: Path) -> dict[str, Any]:
+    return {"fleet_10k_frames_per_s": speed.fleet_rate(10_000, _ROUNDS[10_000])}
+
+
+def _fleet_100k(_: Path) -> dict[str, Any]:
+    return {"fleet_100k_frames_per_s": speed.fleet_rate(100_000, _ROUNDS[100_000])}
+
+
+def _per_vehicle(_: Path) -> dict[str, Any]:
+    ratio, rate = speed.ratio_vs_per_vehicle(10_000, 12)
+    return {"ratio_vs_per_vehicle": ratio, "per_vehicle_frames_per_s": rate}
+
+
+def _stages(_: Path) -> dict[str, Any]:
+    spent, state_bytes = speed.stages(10_000, _ROUNDS[10_000])
+    kernels = sum(us for name, us in spent.items() if name not in {"shard", "to-arrow"})
+    whole = 1e6 / speed.fleet_rate(10_000, _ROUNDS[10_000], runs=1)
+    return {
+        "stages": {name: round(us, 3) for name, us in spent.items()} | {"end_to_end": round(whole, 3)},
+        "end_to_end_over_kernel": whole / kernels,
+        "state_bytes_per_vehicle": state_bytes,
+    }
+
+
+def _snapshots(_: Path) -> dict[str, Any]:
+    return {"snapshot_ratio": speed.snapshot_ratio(100_000, _ROUNDS[100_000], _SNAPSHOT_S)}
+
+
+def _resume(_: Path) -> dict[str, Any]:
+    return {"resume_100k_s": resume_s(100_000, 4)}
+
+
+def _simulate(_: Path) -> dict[str, Any]:
+    return bench_simulate()
+
+
+def _soc(data: Path) -> dict[str, Any]:
+    rows = soc_lg_hg2(data)
+    return {
+        "soc_lg_hg2_mean_rmse_pct": mean_rmse_pct(rows),
+        "soc_lg_hg2": {f"{r.test} {r.ambient_c:g} °C": round(r.rmse_pct, 3) for r in rows},
+    }
+
+
+def _weak_cells(data: Path) -> dict[str, Any]:
+    found: dict[str, list[str]] = {}
+    for path in sorted((data / "ev_faults").glob("*.parquet")):
+        found[path.stem] = _incidents(path)
+    return {"ev_faults_incidents": found}
+
+
+def _incidents(path: Path) -> list[str]:
+    """Run one recorded car through the fleet flow; give its incidents about cells, one line each."""
+    pack = f"ev-faults-{path.stem}"
+    options = TraceOptions((str(path),), pack if pack in pack_names() else "generic-nmc")
+    first = next(i for i in trace_items(options) if isinstance(i, FrameBlock))
+    with tempfile.TemporaryDirectory(prefix="ibms-bench-") as where:
+        lake = Path(where) / "lake"
+        settings = FleetSettings()
+
+        def items() -> Iterator[Item]:
+            return gather(trace_items(options))
+
+        sink = LakeSink(lake, "bench", recovery=False)
+        run_flow(fleet.build(settings, ReplaySource(items), sink, (first.model,)), RecoverySettings(), settings.shards)
+        with ducklake.attach(lake) as con:
+            rows = con.execute(
+                "SELECT opened_ns, kind, subject FROM incidents WHERE subject LIKE 'cell%' ORDER BY opened_ns, subject"
+            ).fetchall()
+    return [f"{opened:%Y-%m-%dT%H:%MZ} {kind} {subject}" for opened, kind, subject in rows]
+
+
+# Stage → what it measures, and whether it needs recordings.
+STAGES: dict[str, tuple[Callable[[Path], dict[str, Any]], bool]] = {
+    "fleet_10k": (_fleet_10k, False),
+    "fleet_100k": (_fleet_100k, False),
+    "per_vehicle": (_per_vehicle, False),
+    "stages": (_stages, False),
+    "can": (bench_can, True),
+    "simulate": (_simulate, False),
+    "snapshots": (_snapshots, False),
+    "resume": (_resume, False),
+    "soc": (_soc, True),
+    "weak_cells": (_weak_cells, True),
+}
+
+# What each figure should be: at least (+) or at most (-).
+_GOALS: dict[str, tuple[float, str]] = {
+    "fleet_10k_frames_per_s": (200_000, "≥"),
+    "fleet_100k_frames_per_s": (150_000, "≥"),
+    "ratio_vs_per_vehicle": (8, "≥"),
+    "candump_can_frames_per_s": (400_000, "≥"),
+    "decode_ratio_vs_cantools": (20, "≥"),
+    "simulate_frames_per_s": (200_000, "≥"),
+    "state_bytes_per_vehicle": (8_192, "≤"),
+    "snapshot_ratio": (0.9, "≥"),
+    "resume_100k_s": (4, "≤"),
+    "soc_lg_hg2_mean_rmse_pct": (0.55, "≤"),
+}
+
+
+def run_bench(stage: str | None, data: Path | None, *, as_json: bool) -> None:
+    """Run one stage or all, and print the figures; recordings are looked for in `data`, else in IBMS_DATA."""
+    if stage is not None and stage not in STAGES:
+        msg = f"stage must be one of {', '.join(STAGES)}; got {stage}"
+        raise ConfigError(msg)
+    folder = data or Path(os.environ.get("IBMS_DATA", "../shared/data"))
+    wanted = STAGES if stage is None else {stage: STAGES[stage]}
+    console = Console(stderr=True, highlight=False)
+    figures: dict[str, Any] = {}
+    for name, (measure, recorded) in wanted.items():
+        if recorded and not folder.is_dir():
+            console.print(f"{name}: left out, no recordings in {folder}", markup=False)
+            continue
+        with console.status(f"{name} …"):
+            figures |= measure(folder)
+    if as_json:
+        sys.stdout.write(orjson.dumps(figures, option=orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
+    else:
+        _show(figures)
+
+
+def _show(figures: dict[str, Any]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    console.print(f"{platform.machine()}, {os.cpu_count()} cores seen, one used; Python {platform.python_version()}")
+    table = Table("figure", "measured", "goal", box=None)
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for name, value in figures.items():
+        if isinstance(value, dict | list):
+            continue
+        goal = f"{_GOALS[name][1]} {_number(_GOALS[name][0])}" if name in _GOALS else ""
+        table.add_row(name, _number(value), goal)
+    console.print(table)
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            part = Table(name, "", box=None)
+            for key, entry in value.items():
+                part.add_row(key, "\n".join(entry) if isinstance(entry, list) else _number(entry))
+            console.print(part)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits say enough
