@@ -143,6 +143,8 @@ def _batch(table: str, n: int, ready: Mapping[str, pa.Array], data: Mapping[str,
 
 def _column(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
     """Turn a numpy column into Arrow; (N, C) becomes a list of C per row."""
+    if values.dtype.kind == "f":
+        values = values + values.dtype.type(0)  # -0 becomes 0: a Parquet dictionary holds one of them for both
     if pa.types.is_list(kind):
         n, c = values.shape
         flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1), kind.value_type, from_pandas=True)
@@ -161,6 +163,8 @@ def _events(table: str, events: list[Event], provenance: Provenance) -> pa.Recor
             columns.append(_encoded([m[name] for m in made]))
             continue
         values = [getattr(e, name) for e in events]
+        if pa.types.is_floating(kind):
+            values = [v + 0.0 for v in values]
         if name == "evidence":
             values = [orjson.dumps(dict(v), option=orjson.OPT_SORT_KEYS).decode() for v in values]
         if kind == _NAMES:

@@ -47,7 +47,7 @@ def attach(lake: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
     """
     check(lake)
     con = _connect()
-    _attach(con, lake, "lake", read_only=read_only)
+    _attach(con, lake / CATALOG, "lake", read_only=read_only)
     con.execute("USE lake")
     return con
 
@@ -55,7 +55,7 @@ def attach(lake: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
 def attach_also(con: duckdb.DuckDBPyConnection, lake: Path, name: str) -> None:
     """Add a further lake under `name`, for reading.  Raises LakeError where there is none."""
     check(lake)
-    _attach(con, lake, name, read_only=True)
+    _attach(con, lake / CATALOG, name, read_only=True)
 
 
 def check(lake: Path) -> None:
@@ -71,35 +71,43 @@ def open_writer(lake: Path, *, encrypt: bool = False) -> duckdb.DuckDBPyConnecti
     Take `lock` first.  `encrypt` protects the data files of a lake that is made here.  Raises LakeError
     where an existing lake is not as `encrypt` asks.
     """
-    lake = lake.resolve()
-    catalog = lake / CATALOG
-    fresh = not catalog.exists()
-    if fresh:
-        lake.mkdir(parents=True, exist_ok=True)
-        # Once, and before DuckDB has the file: readers in a loop made commits 1.1 s instead of 70 ms without it.
-        with sqlite3.connect(catalog) as connection:
-            connection.execute("PRAGMA journal_mode=wal")
-        connection.close()
+    lake.mkdir(parents=True, exist_ok=True)
     con = _connect()
-    _attach(con, lake, "lake", read_only=False, encrypt=encrypt and fresh)
-    con.execute("USE lake")
+    if not (lake / CATALOG).exists():
+        _make(con, lake, encrypt=encrypt)
+    _attach(con, lake / CATALOG, "lake", read_only=False)
     if encrypt and not _encrypted(con):
         msg = f"{lake} was made without encryption; --encrypt needs a new lake"
         raise LakeError(msg)
     con.execute(f"SET memory_limit = '{MEMORY}'; SET threads = 1")  # one thread: one file a partition, in order
     con.execute(f"SET temp_directory = {_text(lake / 'tmp')}")
-    con.execute("BEGIN")
-    made = _make_tables(con)
-    con.execute("COMMIT")
-    if made:  # before the views: setting an option after a transaction that made views crashes DuckLake 1.5.5
-        # Rows in the catalog are not encrypted; the progress row says nothing that needs to be.
-        inline = "CALL ducklake_set_option('lake', 'data_inlining_row_limit', "
-        con.execute(f"{inline}{0 if _encrypted(con) else INLINE_ROWS})")
-        con.execute(f"{inline}{INLINE_ROWS}, schema => 'raw', table_name => 'progress')")
-    con.execute("BEGIN")
+    con.execute("USE lake; BEGIN")
+    _make_tables(con)
     _make_views(con)
     con.execute("COMMIT")
     return con
+
+
+def _make(con: duckdb.DuckDBPyConnection, lake: Path, *, encrypt: bool) -> None:
+    """Make a lake that is there as a whole or not at all."""
+    making = lake / "making.sqlite"
+    for left in lake.glob(making.name + "*"):
+        left.unlink()
+    # Once, and before DuckDB has the file: readers in a loop made commits 1.1 s instead of 70 ms without it.
+    connection = sqlite3.connect(making)
+    connection.execute("PRAGMA journal_mode=wal")
+    connection.close()
+    _attach(con, making, "lake", read_only=False, encrypt=encrypt)
+    con.execute("BEGIN")
+    con.execute("CREATE SCHEMA lake.raw")
+    con.execute("CREATE TABLE lake.raw.progress (sink VARCHAR, run BIGINT, seq BIGINT)")
+    con.execute("COMMIT")
+    # Rows in the catalog are not encrypted; the progress row says nothing that needs to be.
+    inline = "CALL ducklake_set_option('lake', 'data_inlining_row_limit', "
+    con.execute(f"{inline}{0 if encrypt else INLINE_ROWS})")
+    con.execute(f"{inline}{INLINE_ROWS}, schema => 'raw', table_name => 'progress')")
+    con.execute("DETACH lake")
+    making.rename(lake / CATALOG)
 
 
 def lock(lake: Path) -> int:
@@ -116,11 +124,15 @@ def lock(lake: Path) -> int:
 
 
 def new_run(con: duckdb.DuckDBPyConnection, sink: str) -> int:
-    """Give a fresh start of a sink its number in this lake, from 1."""
-    row = con.execute("SELECT coalesce(max(run), 0) + 1 FROM lake.raw.progress").fetchone()
-    assert row is not None
-    con.execute("INSERT INTO lake.raw.progress VALUES (?, ?, 0)", [sink, row[0]])
-    return int(row[0])
+    """Give a fresh start of a sink its number in this lake, from 1; a start that published nothing left it free."""
+    row = con.execute(
+        "SELECT run, sink, max(seq) FROM lake.raw.progress GROUP BY ALL ORDER BY run DESC LIMIT 1"
+    ).fetchone()
+    if row is not None and tuple(row[1:]) == (sink, 0):
+        return int(row[0])
+    run = 1 if row is None else int(row[0]) + 1
+    con.execute("INSERT INTO lake.raw.progress VALUES (?, ?, 0)", [sink, run])
+    return run
 
 
 def published(con: duckdb.DuckDBPyConnection, sink: str) -> tuple[int, int]:
@@ -178,16 +190,18 @@ def _connect() -> duckdb.DuckDBPyConnection:
     return con
 
 
-def _attach(con: duckdb.DuckDBPyConnection, lake: Path, name: str, *, read_only: bool, encrypt: bool = False) -> None:
-    lake = lake.resolve()
+def _attach(
+    con: duckdb.DuckDBPyConnection, catalog: Path, name: str, *, read_only: bool, encrypt: bool = False
+) -> None:
+    catalog = catalog.resolve()
     # The folder may have moved since: what the catalog holds is relative to the data path given here.
-    options = [f"DATA_PATH {_text(lake / 'data')}", "OVERRIDE_DATA_PATH true"]
+    options = [f"DATA_PATH {_text(catalog.parent / 'data')}", "OVERRIDE_DATA_PATH true"]
     options += ["READ_ONLY"] if read_only else ["META_BUSY_TIMEOUT 60000"]
     options += ["ENCRYPTED"] if encrypt else []
     try:
-        con.execute(f"ATTACH {_text('ducklake:sqlite:' + str(lake / CATALOG))} AS {name} ({', '.join(options)})")
+        con.execute(f"ATTACH {_text(f'ducklake:sqlite:{catalog}')} AS {name} ({', '.join(options)})")
     except duckdb.Error as error:
-        msg = f"cannot open the lake {lake}: {str(error).splitlines()[0]}"
+        msg = f"cannot open the lake {catalog.parent}: {str(error).splitlines()[0]}"
         raise LakeError(msg) from None
     if _encrypted(con, name):
         _load(con, "httpfs")  # its OpenSSL encrypts Parquet
@@ -213,17 +227,14 @@ def _encrypted(con: duckdb.DuckDBPyConnection, name: str = "lake") -> bool:
     return row is not None and row[0] == "true"
 
 
-def _make_tables(con: duckdb.DuckDBPyConnection) -> bool:
-    """Make the tables and columns that are missing; gives whether the lake was empty."""
+def _make_tables(con: duckdb.DuckDBPyConnection) -> None:
+    """Make the tables and columns that are missing."""
     rows = con.execute(
         "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'lake' AND schema_name = 'raw'"
     )
     found: dict[str, set[str]] = {}
     for table, column in rows.fetchall():
         found.setdefault(table, set()).add(column)
-    if not found:
-        con.execute("CREATE SCHEMA lake.raw")
-        con.execute("CREATE TABLE lake.raw.progress (sink VARCHAR, run BIGINT, seq BIGINT)")
     for table, columns in TABLES.items():
         typed = {c.name: f'"{c.name}" {_SQL_TYPES[c.type]}' for c in columns} | {PRECEDENCE: f"{PRECEDENCE} BIGINT"}
         if table not in found:
@@ -235,7 +246,6 @@ def _make_tables(con: duckdb.DuckDBPyConnection) -> bool:
                 con.execute(f"ALTER TABLE lake.raw.{table} SET PARTITIONED BY ({parts})")
         for name in typed.keys() - found.get(table, typed.keys()):
             con.execute(f"ALTER TABLE lake.raw.{table} ADD COLUMN {typed[name]}")
-    return not found
 
 
 def _make_views(con: duckdb.DuckDBPyConnection) -> None:

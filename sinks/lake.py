@@ -61,16 +61,24 @@ class LakeSink(FixedPartitionedSink[LakeItem, dict[str, Any]]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> LakePartition:
         """Open the lake, publish what the snapshot covers and forget what is newer."""
-        return LakePartition(self, resume_state)
+        return self._locked(LakePartition, resume_state)
+
+    def _locked(self, made: type[LakePartition], resume_state: dict[str, Any] | None) -> LakePartition:
+        handle = ducklake.lock(self.lake)
+        try:
+            return made(self, handle, resume_state)
+        except BaseException:
+            os.close(handle)
+            raise
 
 
 class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
     """The one writer of a lake while a flow runs."""
 
-    def __init__(self, sink: LakeSink, resume_state: dict[str, Any] | None) -> None:
-        """See LakeSink.build_part."""
+    def __init__(self, sink: LakeSink, lock: int, resume_state: dict[str, Any] | None) -> None:
+        """See LakeSink.build_part; `lock` is released by `close`."""
         self._sink = sink
-        self._lock = ducklake.lock(sink.lake)
+        self._lock = lock
         self._con = ducklake.open_writer(sink.lake, encrypt=sink.encrypt)
         self._pending = Pending(sink.lake, sink.name)
         self._now_ns = 0  # newest tick
@@ -95,7 +103,7 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
             msg = f"the lake {sink.lake} holds epoch {in_lake} of {sink.name}; the recovery store is older: epoch {seq}"
             raise LakeError(msg)
         self._pending.drop([s for s in self._pending.sizes() if s > seq])
-        _publish_all(self._con, self._pending, sink.name)
+        publish_all(self._con, self._pending, sink.name)
         return run, seq
 
     def write_batch(self, values: list[LakeItem]) -> None:
@@ -131,7 +139,7 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
     def close(self) -> None:
         """Let go of the lake; without recovery, publish the rest first."""
         if not self._sink.recovery:
-            _publish_all(self._con, self._pending, self._sink.name)
+            publish_all(self._con, self._pending, self._sink.name)
         self._con.close()
         os.close(self._lock)
 
@@ -143,7 +151,7 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
         waited_s = (self._now_ns - self._since_ns) / 1e9
         late = self._since_ns > 0 and waited_s >= after_s
         if late or sum(self._waiting.values()) >= after_bytes or len(self._waiting) >= after_epochs:
-            _publish_all(self._con, self._pending, self._sink.name)
+            publish_all(self._con, self._pending, self._sink.name)
             self._waiting = {}
             self._since_ns = 0
 
@@ -160,12 +168,12 @@ def publish_pending(lake: Path, name: str) -> int:
         if not pending.sizes():
             return 0
         with ducklake.open_writer(lake) as con:
-            return _publish_all(con, pending, name)
+            return publish_all(con, pending, name)
     finally:
         os.close(handle)
 
 
-def _publish_all(con: duckdb.DuckDBPyConnection, pending: Pending, name: str) -> int:
+def publish_all(con: duckdb.DuckDBPyConnection, pending: Pending, name: str) -> int:
     """Publish every waiting epoch at once and delete its file; an epoch that the lake has is only deleted."""
     epochs = list(pending.sizes())
     _, in_lake = ducklake.published(con, name)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -22,9 +22,8 @@ class Pending:
     """
 
     def __init__(self, lake: Path, sink: str) -> None:
-        """Open, or make, `<lake>/pending/<sink>`."""
-        assert re.fullmatch(r"[\w.-]+", sink), f"a sink's name must be letters, digits, . _ or -; got {sink!r}"
-        self.folder = lake / "pending" / sink
+        """Open, or make, `<lake>/pending/sink-<name>`."""
+        self.folder = lake / "pending" / ("sink-" + quote(sink, safe=""))
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _OPEN).unlink(missing_ok=True)
         self._rows: dict[str, list[pa.RecordBatch]] = {}

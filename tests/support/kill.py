@@ -1,0 +1,114 @@
+"""Kill a flow again and again, let it finish, and account for what is in its lake."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schemas.tables import TABLES
+from sinks import ducklake
+
+EPOCHS_S = (30.0, 0.03)  # alternating: only so does an epoch's content differ from the run before
+PATIENCE_S = 60.0
+
+
+@dataclass
+class Account:
+    """What a killed run's lake lacks and has too much of against an undisturbed run's, in rows by table."""
+
+    kills: int = 0
+    rows: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
+    repeated: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def sound(self) -> bool:
+        return self.sound_so_far and not any(self.lost.values())
+
+    @property
+    def sound_so_far(self) -> bool:
+        """A run that is not over has not yet written everything, but nothing twice and nothing else."""
+        return self.rows > 0 and not any(self.repeated.values())
+
+
+def run_to_end(work: Path, command: Sequence[str], epoch_s: float = 0.5) -> None:
+    """Run (or resume) the flow in `work` until it is done."""
+    (work / "done").unlink(missing_ok=True)
+    child = _spawn(work, command, epoch_s)
+    assert child.wait(PATIENCE_S * 5) == 0, (work / "log").read_text()[-2000:]
+    assert (work / "done").exists()
+
+
+def kill_often(work: Path, command: Sequence[str], kills: range, seed: int) -> int:
+    """Kill the flow at drawn moments, once for each number, unless it comes to its end; gives the kills."""
+    work.mkdir(parents=True, exist_ok=True)
+    for done, n in enumerate(kills):
+        (work / "started").unlink(missing_ok=True)
+        epoch_s = EPOCHS_S[n % 2]
+        child = _spawn(work, command, epoch_s)
+        _wait_for_moment(child, work, random.Random(f"{seed}/{n}"), epoch_s)
+        os.kill(child.pid, signal.SIGKILL)
+        if child.wait() != -signal.SIGKILL:
+            assert child.returncode == 0, (work / "log").read_text()[-2000:]
+            return done
+    return len(kills)
+
+
+def account(kills: int, killed: Path, undisturbed: Path) -> Account:
+    """Compare all raw tables of two lakes, row by row and bit by bit; a lake that is not yet there is empty."""
+    found = Account(kills)
+    for table in TABLES:
+        have = _rows(killed, table) if (killed / ducklake.CATALOG).exists() else Counter()
+        want = _rows(undisturbed, table)
+        found.rows += want.total()
+        found.lost[table] = (want - have).total()
+        found.repeated[table] = (have - want).total()
+    return found
+
+
+def _rows(lake: Path, table: str) -> Counter[str]:
+    # Text has every digit of a float and equals itself where NaN does not.
+    sql = f"SELECT held::VARCHAR FROM (SELECT * EXCLUDE (precedence) FROM raw.{table}) held"
+    with ducklake.attach(lake) as con:
+        return Counter(row[0] for row in con.execute(sql).fetchall())
+
+
+def _spawn(work: Path, command: Sequence[str], epoch_s: float) -> subprocess.Popen[bytes]:
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *command[:2], str(work), *command[2:], "--epoch", str(epoch_s)], stdout=log, stderr=log
+        )
+
+
+def _wait_for_moment(child: subprocess.Popen[bytes], work: Path, draw: random.Random, epoch_s: float) -> None:
+    """Wait for a drawn moment: while it starts, at any time, or as soon as an epoch has become a pending file."""
+    kinds = ["start", "any", "pending", "pending", "pending"] if epoch_s < 1 else ["start", "any", "any", "any"]
+    kind = draw.choice(kinds)
+    if kind == "start":
+        _until(child, draw.uniform(0.1, 1.5), lambda: False)
+        return
+    _until(child, PATIENCE_S, (work / "started").exists)
+    _until(child, draw.uniform(0.0, 0.8), lambda: False)
+    if kind == "pending":  # the moment that matters lies between it and the snapshot that covers it
+        before = _pending(work)
+        _until(child, 1.0, lambda: bool(_pending(work) - before))
+        _until(child, draw.choice([0.0, 0.0, draw.uniform(0.0, 0.004)]), lambda: False)
+
+
+def _pending(work: Path) -> set[str]:
+    return {p.name for p in work.glob("lake/pending/*/*.arrows")}
+
+
+def _until(child: subprocess.Popen[bytes], seconds: float, happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and child.poll() is None and not happened():
+        time.sleep(0.0005)
