@@ -16,45 +16,51 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from schemas.pack import PackGrid
+Floats = NDArray[np.float64]
 
-OCV, R0, RB = 0, 1, 2  # places in the last axis of a cell table; branch b is at RB + b
+OCV, R0, RB = 0, 1, 2  # columns of a cell table; branch b is at RB + b
 SOC_STEPS, TEMP_LOW_C, TEMP_STEP_C = 200, -30.0, 5.0  # the axes of PackGrid
 HYSTERESIS_RATE = 25.0  # γ per full charge: 4 % of capacity turns the branch round by 63 %
 ZERO_C_K = 273.15
 
 
-def cell_table(grid: PackGrid) -> NDArray[np.float32]:
-    """Interleave a pack's tables, (T, K, 2 + B): ocv (V), r0 (ohm), rb (ohm)."""
-    return np.ascontiguousarray(np.stack([grid.ocv, grid.r0, *grid.rb], axis=-1), np.float32)
+def cell_table(ocv_v: Floats, r0_ohm: Floats, rb_ohm: Floats) -> NDArray[np.float32]:
+    """Interleave tables (T, K), (T, K) and (B, T, K) for look-up: (T, K − 1, 2 + B, 4).
+
+    The last axis holds a value and its differences over SOC, over temperature and over both, so that one look-up
+    reads one stretch of memory.
+    """
+    x = np.stack([ocv_v, r0_ohm, *rb_ohm], axis=-1)
+    x = np.concatenate([x, x[-1:]])  # above the last temperature nothing changes
+    d_soc, d_temp = np.diff(x, axis=1), np.diff(x, axis=0)
+    parts = (x[:-1, :-1], d_soc[:-1], d_temp[:, :-1], np.diff(d_temp, axis=1))
+    return np.ascontiguousarray(np.stack(parts, axis=-1), np.float32)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def soc_at(z):
     """Find SOC on the table's axis: lower index and weight; beyond 0..1 the edge is continued in a straight line."""
-    x = z * SOC_STEPS
-    k = min(max(int(x), 0), SOC_STEPS - 1)
-    return k, x - k
+    x = np.float32(z) * np.float32(SOC_STEPS)
+    k = min(max(np.int32(x), np.int32(0)), np.int32(SOC_STEPS - 1))
+    return k, x - np.float32(k)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def temp_at(temp_c, temps):
     """Find a temperature on the table's axis of `temps` rows: lower index and weight, clamped at the edges."""
-    x = min(max((temp_c - TEMP_LOW_C) / TEMP_STEP_C, 0.0), temps - 1.0)
-    j = min(int(x), max(temps - 2, 0))
-    return j, x - j
+    x = (np.float32(temp_c) - np.float32(TEMP_LOW_C)) * np.float32(1.0 / TEMP_STEP_C)
+    x = min(max(x, np.float32(0.0)), np.float32(temps - 1))
+    j = np.int32(x)
+    return j, x - np.float32(j)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def value_at(table, j, wt, k, wz, m):
     """Read column `m` of a cell table, bilinear."""
-    j2 = min(j + 1, table.shape[0] - 1)
-    low = table[j, k, m] + wz * (table[j, k + 1, m] - table[j, k, m])
-    high = table[j2, k, m] + wz * (table[j2, k + 1, m] - table[j2, k, m])
-    return low + wt * (high - low)
+    return (table[j, k, m, 0] + wz * table[j, k, m, 1]) + wt * (table[j, k, m, 2] + wz * table[j, k, m, 3])
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def fold(current_a, dt_s, tau_s, decay, drive):
     """Add a piece of constant current to an interval, in place: u after it = decay·u before + rb·drive."""
     for b in range(tau_s.size):
@@ -63,7 +69,7 @@ def fold(current_a, dt_s, tau_s, decay, drive):
         drive[b] = drive[b] * e + current_a * (1.0 - e)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def hysteresis_after(h_v, amplitude_v, charge_ah, capacity_ah):
     """Move the hysteresis voltage by a net charge (Plett's one-state form), V."""
     if charge_ah == 0.0:
@@ -72,16 +78,15 @@ def hysteresis_after(h_v, amplitude_v, charge_ah, capacity_ah):
     return end + (h_v - end) * np.exp(-HYSTERESIS_RATE * abs(charge_ah) / capacity_ah)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def temp_after(temp_c, heat_w, dt_s, heat_capacity, loss, env_c, neighbour, sum_neighbours_c, neighbours):
     """Move a group's temperature by one implicit step: stable at any dt, C ΔT = dt (heat − losses at its end)."""
     rate = heat_capacity / dt_s
-    return (rate * temp_c + heat_w + loss * env_c + neighbour * sum_neighbours_c) / (
-        rate + loss + neighbour * neighbours
-    )
+    gain = rate * temp_c + heat_w + loss * env_c + neighbour * sum_neighbours_c
+    return gain / (rate + loss + neighbour * neighbours)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _trace(table, temp_c, tau_s, capacity_ah, soc0, hysteresis_v, t_s, current_a, u, v, soc):
     z, h = soc0, 0.0
     decay, drive = np.ones(tau_s.size), np.zeros(tau_s.size)

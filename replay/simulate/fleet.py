@@ -209,7 +209,7 @@ def _fleet(
     s[:, w.SOC_BMS] = np.clip(packs.soc.mean(axis=1) + packs.bms_bias, 0, 1)
     s[:, w.REST_S] = 4 * 3600.0
     row, kind, when, size, subject = _fault_columns(cfg, numbers)
-    decay = np.exp(-cfg.period_s / packs.tau_s)
+    decay = np.exp(-cfg.period_s / packs.tau_s).astype(np.float32)
     return w.Fleet(
         s=s,
         p=fixed,
@@ -227,6 +227,7 @@ def _fleet(
         decay=decay,
         probe_decay=np.exp(-cfg.period_s / packs.probe_tau_s),
         drive=np.zeros((2, b)),
+        drive32=np.zeros((2, b), np.float32),
         places=np.stack(where),
         road_m=np.stack([road_km(x) * 1e3 for x in where]),
         ambient_c=ambient,

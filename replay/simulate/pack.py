@@ -21,8 +21,8 @@ _F4 = np.float32
 class Model(NamedTuple):
     """What all vehicles of a pack model share, as kernels read it."""
 
-    table: NDArray[np.float32]  # (T, K, 2 + B) ocv V, r0 ohm, rb ohm
-    entropy_v_per_k: NDArray[np.float64]  # (K,) dU/dT
+    table: NDArray[np.float32]  # see cell.cell_table
+    entropy_v_per_k: NDArray[np.float32]  # (K,) dU/dT
     nominal_ah: float
     v_max: float  # the charger holds the highest group here
     v_min: float
@@ -34,7 +34,7 @@ class Model(NamedTuple):
     heat_capacity: float  # J/K of a group
     loss: float  # W/K of a group, pump off
     neighbour: float  # W/K between neighbouring groups
-    loss_at: NDArray[np.float64]  # (C,) share of `loss`: ends cool better than the middle
+    loss_at: NDArray[np.float32]  # (C,) share of `loss`: ends cool better than the middle
     probe_cell: NDArray[np.int64]  # (P,) group a probe sits on
     scale: float  # of vehicle power, 1 for a car
     mass_kg: float  # of that car
@@ -87,8 +87,8 @@ def model_of(pack: PackModel) -> Model:
     degrees = np.arange(DERATE_LOW_C, 91.0)
     per_60ah = pack.nominal_ah / 60.0
     return Model(
-        table=cell_table(grid),
-        entropy_v_per_k=np.interp(grid.soc, np.linspace(0, 1, 11), _ENTROPY[pack.chemistry]) * 1e-3,
+        table=cell_table(grid.ocv, grid.r0, grid.rb),
+        entropy_v_per_k=(np.interp(grid.soc, np.linspace(0, 1, 11), _ENTROPY[pack.chemistry]) * 1e-3).astype(_F4),
         nominal_ah=pack.nominal_ah,
         v_max=min(float(grid.ocv[11, -1]), bounds.get(True, 6.0) - 0.01),
         v_min=max(float(grid.ocv[11, 0]), bounds.get(False, 0.0)) + 0.05,
@@ -100,7 +100,7 @@ def model_of(pack: PackModel) -> Model:
         heat_capacity=pack.thermal.heat_capacity_j_per_k,
         loss=pack.thermal.loss_w_per_k,
         neighbour=pack.thermal.heat_capacity_j_per_k / 1200.0,
-        loss_at=1.0 + 0.5 * (x * x - (x * x).mean()),
+        loss_at=(1.0 + 0.5 * (x * x - (x * x).mean())).astype(_F4),
         probe_cell=((np.arange(pack.probes) + 0.5) * c / max(pack.probes, 1)).astype(np.int64),
         scale=min(kwh / REFERENCE_KWH, 1.0),
         mass_kg=1450.0 + 6.0 * max(kwh, REFERENCE_KWH),

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from replay.simulate.cell import OCV, R0, RB, ZERO_C_K, fold, hysteresis_after, soc_at, temp_after, temp_at, value_at
+from replay.simulate.cell import OCV, R0, RB, ZERO_C_K, fold, hysteresis_after, soc_at, temp_at, value_at
 from replay.simulate.draws import bits, normal, uniform
 from replay.simulate.duty import speed_after, traction_w
 from replay.simulate.pack import DERATE_LOW_C
@@ -54,9 +54,10 @@ class Fleet(NamedTuple):
     capacity_as: NDArray[np.float64]  # (V, C) now, under faults
     r_factor: NDArray[np.float32]  # (V, C) now, under faults
     shunt_s: NDArray[np.float32]  # (V, C) conductance of an internal short, 1/ohm
-    decay: NDArray[np.float64]  # (V, B) of the branches over one period
+    decay: NDArray[np.float32]  # (V, B) of the branches over one period
     probe_decay: NDArray[np.float64]  # (V, P)
     drive: NDArray[np.float64]  # (2, B) scratch: decay, drive
+    drive32: NDArray[np.float32]  # (2, B) the same, as the cells read it
     places: NDArray[np.float64]  # (V, 4, 2) degrees
     road_m: NDArray[np.float64]  # (V, 4, 4)
     ambient_c: NDArray[np.float32]  # (V, H) by the hour
@@ -100,7 +101,7 @@ class Out(NamedTuple):
     true_capacity_cell: NDArray[np.float32]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _share(table, low_c, high_c):
     """Give the smaller derating of the coldest and the hottest group."""
     a = min(max(int(np.floor(low_c)) - DERATE_LOW_C, 0), table.size - 1)
@@ -108,7 +109,7 @@ def _share(table, low_c, high_c):
     return min(table[a], table[b])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _drive(s, p, tau_s, m, key, dt_s, drive):
     """Drive for `dt_s` in pieces of a second, folding each current into `drive`: charge A·s and ∫i² dt."""
     steps = max(int(np.ceil(dt_s / SUB_STEP_S)), 1)
@@ -139,7 +140,7 @@ def _drive(s, p, tau_s, m, key, dt_s, drive):
     return charge_as, square
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _charge_a(s, p, m):
     """Give the charging current: charger, derating, taper of a DC charger, and constant voltage at the end."""
     limit = min(m.charge_max_a * _share(m.derate_charge, s[T_MIN], s[T_MAX]), max(s[UP_A], 0.0))
@@ -150,7 +151,7 @@ def _charge_a(s, p, m):
     return min(limit, p[AC_W] * m.scale / volts)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _faults(f, t, v, packs_capacity, packs_r):
     """Set what the faults of vehicle `v` do at time `t`: share of cooling left, and heat on a group (W, index)."""
     f.capacity_as[v, :] = packs_capacity
@@ -176,77 +177,83 @@ def _faults(f, t, v, packs_capacity, packs_r):
     return cooling, heat_w, heated
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _cells(s, m, table, tau_s, dt_s, decay, drive, next_decay, charge_as, square,
            z, u, temp_c, v, bleed, burnt, capacity_as, r_factor, rb_factor, shunt_s, leak_a, shape_v,
            heat_factor, loss_factor, cooling, heat_extra_w, heated, hurt):  # fmt: skip
     """Move all groups of one pack over an interval; leaves sums over the pack in `s`."""
+    f4 = np.float32
     cells, branches, temps = z.size, tau_s.size, table.shape[0]
-    mean_a, mean_square = charge_as / dt_s, square / dt_s
-    now_a, h = s[NOW_A], s[HYST_V]
-    leak_grow = 2.0 ** ((0.5 * (s[T_MIN] + s[T_MAX]) - 25.0) / 10.0)
+    one, zero, now_a, hyst_v = f4(1.0), f4(0.0), f4(s[NOW_A]), f4(s[HYST_V])
+    mean_a, mean_square = f4(charge_as / dt_s), f4(square / dt_s)
+    leak_grow = f4(2.0 ** ((0.5 * (s[T_MIN] + s[T_MAX]) - 25.0) / 10.0))
     pump = 3.0 if s[PUMP] > 0.0 else 1.0
-    up, down = 1e9, -1e9
-    low_as, room_as, soc_low, soc_high = 1e18, 1e18, 9.0, -9.0
-    t_min, t_max, sum_v, heat_sum, r_sum = 1e9, -1e9, 0.0, 0.0, 0.0
-    left_c = temp_c[0]
-    rise = s[HEAT_W] / (cells * 3.0 * m.heat_capacity / 1800.0) if s[PUMP] > 0.0 else 0.0  # coolant warms on its way
+    capacity_w, loss_w = f4(m.heat_capacity * heat_factor / dt_s), f4(m.loss * loss_factor * pump * cooling)
+    beside_w, bleed_s, v_max, v_min = f4(m.neighbour), f4(1.0 / m.bleed_ohm), f4(m.v_max), f4(m.v_min)
+    # Coolant warms on its way past the groups.
+    rise = f4(s[HEAT_W] / (cells * 3.0 * m.heat_capacity / 1800.0) / cells) if s[PUMP] > 0.0 else zero
+    up, down, big = f4(1e9), f4(-1e9), 1e18
+    low_as, room_as, soc_low, soc_high = big, big, big, -big
+    t_min, t_max, sum_v, heat_sum, r_sum = f4(1e9), f4(-1e9), zero, zero, zero
+    tiny = f4(1e-15)  # V: a resting branch must not fade into denormal numbers, which cost a hundred cycles each
+    left_c, env_c = zero, f4(s[COOLANT_C])
     for c in range(cells):
         old_c = temp_c[c]
-        lost_a = leak_a[c] * leak_grow + shunt_s[c] * v[c]
-        if bleed[c]:
-            lost_a += v[c] / m.bleed_ohm
-        z[c] += (charge_as - lost_a * dt_s) / capacity_as[c]
-        k, wz = soc_at(z[c])
+        lost_a = leak_a[c] * leak_grow + (shunt_s[c] + f4(bleed[c]) * bleed_s) * v[c]
+        z_c = z[c] + (charge_as - lost_a * dt_s) / capacity_as[c]
+        z[c] = z_c
+        k, wz = soc_at(z_c)
         j, wt = temp_at(old_c, temps)
         r0 = r_factor[c] * value_at(table, j, wt, k, wz, R0)
-        held, r_all, kept = 0.0, r0, 0.0
+        held, r_all, kept = zero, r0, zero
         for b in range(branches):
             rb = rb_factor[c] * value_at(table, j, wt, k, wz, RB + b)
-            u[c, b] = decay[b] * u[c, b] + rb * drive[b]
-            held += u[c, b]
-            kept += next_decay[b] * u[c, b]
-            r_all += rb * (1.0 - next_decay[b])
-        ocv = value_at(table, j, wt, k, wz, OCV) + shape_v[k] + wz * (shape_v[k + 1] - shape_v[k]) + h
+            x = decay[b] * u[c, b] + rb * drive[b] + tiny
+            u[c, b] = x
+            held += x
+            kept += next_decay[b] * x
+            r_all += rb * (one - next_decay[b])
+        ocv = value_at(table, j, wt, k, wz, OCV) + shape_v[k] + wz * (shape_v[k + 1] - shape_v[k]) + hyst_v
         v_c = ocv + now_a * r0 + held
-        heat = mean_square * r0 + mean_a * held + mean_a * (old_c + ZERO_C_K) * m.entropy_v_per_k[k]
+        heat = mean_square * r0 + mean_a * (held + (old_c + f4(ZERO_C_K)) * m.entropy_v_per_k[k])
         if hurt:
             heat += shunt_s[c] * v_c * v_c
-            if c == heated and burnt[c] == 0.0:
-                heat += heat_extra_w
-            if burnt[c] > 0.0 or old_c > BURN_C:
+            if c == heated and burnt[c] == zero:
+                heat += f4(heat_extra_w)
+            if burnt[c] > zero or old_c > BURN_C:
                 part = min(dt_s / BURN_S, 1.0 - burnt[c])
                 burnt[c] = max(burnt[c] + part, 1e-6)
-                heat += part * BURN_PER_AH_J * m.nominal_ah / dt_s
+                heat += f4(part * BURN_PER_AH_J * m.nominal_ah / dt_s)
                 s[BURNT] = 1.0
-            if old_c > MELT_C or burnt[c] > 0.0:
-                whole = min(max(1.0 - (old_c - MELT_C) / 40.0, 0.0), 1.0) if burnt[c] == 0.0 else 0.0
-                v_c = v_c * whole
-        right_c = temp_c[c + 1] if c + 1 < cells else old_c
-        env_c = s[COOLANT_C] + rise * (c / cells)
-        ends = 1.0 if c == 0 or c + 1 == cells else 2.0
-        around = (left_c if c else 0.0) + (right_c if c + 1 < cells else 0.0)
-        temp_c[c] = temp_after(
-            old_c, heat, dt_s, m.heat_capacity * heat_factor, m.loss * loss_factor * m.loss_at[c] * pump * cooling, env_c,
-            m.neighbour, around, ends,
-        )  # fmt: skip
+                v_c = zero
+            elif old_c > MELT_C:
+                v_c *= max(one - (old_c - f4(MELT_C)) / f4(BURN_C - MELT_C), zero)
+        around, count = zero, zero
+        if c:
+            around, count = left_c, one
+        if c + 1 < cells:
+            around, count = around + temp_c[c + 1], count + one
+        loss = loss_w * m.loss_at[c]
+        gain = capacity_w * old_c + heat + loss * (env_c + rise * f4(c)) + beside_w * around
+        new_c = gain / (capacity_w + loss + beside_w * count)  # as cell.temp_after
+        temp_c[c] = new_c
         left_c = old_c
         v[c] = v_c
         sum_v += v_c
         heat_sum += heat
         r_sum += r0
-        t_min, t_max = min(t_min, temp_c[c]), max(t_max, temp_c[c])
-        soc_low, soc_high = min(soc_low, z[c]), max(soc_high, z[c])
-        low_as, room_as = min(low_as, z[c] * capacity_as[c]), min(room_as, (1.0 - z[c]) * capacity_as[c])
-        base, conductance = ocv + kept, 1.0 / r_all
-        up, down = min(up, (m.v_max - base) * conductance), max(down, (m.v_min - base) * conductance)
+        t_min, t_max = min(t_min, new_c), max(t_max, new_c)
+        soc_low, soc_high = min(soc_low, z_c), max(soc_high, z_c)
+        low_as, room_as = min(low_as, z_c * capacity_as[c]), min(room_as, (1.0 - z_c) * capacity_as[c])
+        base, conductance = ocv + kept, one / r_all
+        up, down = min(up, (v_max - base) * conductance), max(down, (v_min - base) * conductance)
     s[UP_A], s[DOWN_A], s[T_MIN], s[T_MAX], s[SUM_V], s[HEAT_W] = up, down, t_min, t_max, sum_v, heat_sum
     s[SOC_LOW], s[SOC_HIGH], s[R0_MEAN] = soc_low, soc_high, r_sum / cells
     s[CAPACITY_AH] = (low_as + room_as) / 3600.0
     s[SOC] = low_as / (low_as + room_as)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _advance(f, packs, m, v, t, dt_s, ambient, key, standard):
     """Move one vehicle to time `t`, `dt_s` after where it stood."""
     s, p, tau_s = f.s[v], f.p[v], packs.tau_s[v]
@@ -276,9 +283,10 @@ def _advance(f, packs, m, v, t, dt_s, ambient, key, standard):
     cooling, heat_w, heated, hurt = 1.0, 0.0, -1, f.fault_row[v + 1] > f.fault_row[v]
     if hurt:
         cooling, heat_w, heated = _faults(f, t, v, packs.capacity_as[v], packs.r_factor[v])
+    f.drive32[:] = f.drive
     s[COOLANT_C] = aim + (s[COOLANT_C] - aim) * np.exp(-dt_s / tau)
     _cells(
-        s, m, m.table, tau_s, dt_s, f.drive[0], f.drive[1], f.decay[v], charge_as, square,
+        s, m, m.table, tau_s, dt_s, f.drive32[0], f.drive32[1], f.decay[v], charge_as, square,
         f.z[v], f.u[v], f.temp_c[v], f.v[v], f.bleed[v], f.burnt[v], f.capacity_as[v], f.r_factor[v], packs.rb_factor[v],
         f.shunt_s[v], packs.leak_a[v], packs.shape_v[v], packs.heat_factor[v], packs.loss_factor[v],
         cooling, heat_w, heated, hurt,
@@ -298,7 +306,7 @@ def _advance(f, packs, m, v, t, dt_s, ambient, key, standard):
     s[SOC_BMS] = min(max(s[SOC_BMS], 0.0), 1.0)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _decide(f, v, t, key, m):
     """Choose what the vehicle does from `t` on: drive, charge, stay awake, sleep."""
     s, p = f.s[v], f.p[v]
@@ -347,7 +355,7 @@ def _decide(f, v, t, key, m):
         s[CHARGE_TYPE] = AC if at_home else DC
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _balance(s, m, v, bleed, noise_v, key):
     """Choose which groups bleed: near rest above 60 % while charging, what is well above the lowest."""
     on = s[MODE] == CHARGING and s[SOC_BMS] > 0.6 and s[NOW_A] < m.nominal_ah / 4.0
@@ -360,7 +368,7 @@ def _balance(s, m, v, bleed, noise_v, key):
         bleed[c] = above > (0.005 if bleed[c] else 0.010)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _emit(f, packs, m, v, out, n, tick, mode, key, ambient, period_s):
     """Write one frame as the vehicle's BMS measures it, and the truth beside it."""
     s, cells = f.s[v], f.z.shape[1]
@@ -422,7 +430,7 @@ def _emit(f, packs, m, v, out, n, tick, mode, key, ambient, period_s):
             out.true_capacity_cell[n, c] = f.capacity_as[v, c] / 3600.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def walk(f, packs, m, out, tick, at, ticks, period_s, sleep):
     """Go on from vehicle `at` of `tick` until the block is full or time ends: next tick, next vehicle, rows written."""
     n, rows, vehicles = 0, out.seq.size, f.key.size
@@ -444,8 +452,8 @@ def walk(f, packs, m, out, tick, at, ticks, period_s, sleep):
             awake = not sleep or mode != PARKED or t < s[AWAKE_S] or t >= s[CHECK_AT_S]
             due = t >= f.leave_s[at, int(s[EVENT])]
             if tick == 0:
-                _advance(f, packs, m, at, t, SUB_STEP_S, ambient, key, False)  # from rest to a first voltage
-            elif s[PENDING_S] > 0.0 and (awake or due or s[PENDING_S] >= SLEEP_STEP_S):
+                s[PENDING_S] = SUB_STEP_S  # from rest to a first voltage
+            if s[PENDING_S] > 0.0 and (awake or due or s[PENDING_S] >= SLEEP_STEP_S):
                 _advance(f, packs, m, at, t, s[PENDING_S], ambient, key, s[PENDING_S] == period_s)
                 s[PENDING_S] = 0.0
             if awake:
