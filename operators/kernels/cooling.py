@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from operators.kernels.extremes import Extremes
 from operators.kernels.findings import Found, emit, new_found
 from operators.kernels.kinds import INDEX, PACK
 from schemas.frames import LIVE, FrameBlock, missing_context
@@ -84,15 +85,15 @@ class CoolingState:
         )
 
 
-def step(cfg: CoolingConfig, state: CoolingState, block: FrameBlock) -> Found:
+def step(cfg: CoolingConfig, state: CoolingState, block: FrameBlock, ext: Extremes) -> Found:
     """Follow the warming of each pack over the live, fresh rows of `block`.
 
-    Needs derived slot, dt_s, quality, r0_ohm.
+    Needs derived slot, dt_s, quality, r0_ohm; `ext` is of the same block.
     """
     d = block.derived
     around = [block.context.get(name, missing_context(name, len(block))) for name in ("coolant_c", "ambient_c")]
     whole, real, count = _walk(
-        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, block.temp_c, d["r0_ohm"], around[0], around[1],
+        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, ext.t_mean, d["r0_ohm"], around[0], around[1],
         1.0 / cfg.capacity_ah, 1.0 / cfg.heat_capacity_j_per_k, cfg.loss_w_per_k / cfg.heat_capacity_j_per_k,
         cfg.least_c_rate, cfg.span_s, cfg.gap_s, cfg.noise_c, cfg.prior_heat, (cfg.prior_heat_std / cfg.noise_c) ** 2,
         cfg.prior_loss, (cfg.prior_loss_std / cfg.noise_c) ** 2, cfg.slack_c, cfg.raise_c, cfg.memory_s,
@@ -103,31 +104,29 @@ def step(cfg: CoolingConfig, state: CoolingState, block: FrameBlock) -> Found:
 
 @njit(cache=True)
 def _walk(
-    slot, t_ns, dt_s, lane, quality, current_a, temp_c, r0_ohm, coolant_c, ambient_c,
+    slot, t_ns, dt_s, lane, quality, current_a, t_mean, r0_ohm, coolant_c, ambient_c,
     per_ah, per_capacity, per_s, least_c_rate, span_s, gap_s, noise_c, prior_a, prior_aa, prior_b, prior_bb, slack_c,
     raise_c, memory_s,
     fit, span, excess_c, excess_ns, raised, whole, real,
 ):  # fmt: skip
     count = 0
     for n in range(slot.size):
-        if lane[n] != LIVE or quality[n] & FROZEN or temp_c.shape[1] == 0:
+        if lane[n] != LIVE or quality[n] & FROZEN:
             continue
         s, t = slot[n], t_ns[n]
         i = current_a[n]
         env = coolant_c[n] if coolant_c[n] == coolant_c[n] else ambient_c[n]
-        active = abs(i) * per_ah >= least_c_rate and dt_s[n] <= gap_s and env == env and r0_ohm[n] == r0_ohm[n]
+        mean = t_mean[n]
+        active = (
+            mean == mean
+            and abs(i) * per_ah >= least_c_rate
+            and dt_s[n] <= gap_s
+            and env == env
+            and r0_ohm[n] == r0_ohm[n]
+        )
         if not active:
             span[s, 1] = 0.0
             continue
-        mean, valid = 0.0, 0
-        for p in range(temp_c.shape[1]):
-            if temp_c[n, p] == temp_c[n, p]:
-                mean += temp_c[n, p]
-                valid += 1
-        if valid == 0:
-            span[s, 1] = 0.0
-            continue
-        mean /= valid
         if span[s, 1] == 0.0:
             span[s, :] = 0.0
             span[s, 0], span[s, 1], span[s, 5] = mean, t * 1e-9, i * i

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from operators.kernels import cooling, findings, limits, residuals, sensing, spread, thermal
 from operators.kernels import probes as probe
+from operators.kernels.extremes import extremes
 from schemas.frames import FrameBlock
 from schemas.pack import PackModel
 
@@ -74,13 +75,14 @@ def step(cfg: DiagnoseConfig, state: DiagnoseState, block: FrameBlock) -> dict[s
 
     Needs what clean and estimate derive.  Rows of one pack must be in time order; backfill rows are skipped.
     """
+    ext = extremes(block)
     found = findings.merge(
         [
-            limits.step(cfg.limits, state.limits, block),
-            sensing.step(cfg.sensing, state.sensing, block),
-            thermal.step(cfg.thermal, state.thermal, block),
+            limits.step(cfg.limits, state.limits, block, ext),
+            sensing.step(cfg.sensing, state.sensing, block, ext),
+            thermal.step(cfg.thermal, state.thermal, block, ext),
             probe.step(cfg.probes, state.probes, block),
-            cooling.step(cfg.cooling, state.cooling, block),
+            cooling.step(cfg.cooling, state.cooling, block, ext),
             spread.step(cfg.spread, state.spread, block, cfg.docv),
             residuals.step(cfg.residuals, state.residuals, block),
         ]

@@ -21,6 +21,9 @@ def new_found() -> Found:
 
 def merge(parts: Sequence[Found]) -> Found:
     """Join findings of several detectors in the order of (row, kind, subject)."""
+    some = [p for p in parts if len(p[0])]
+    if len(some) < 2:  # mostly nothing at all
+        return some[0] if some else parts[0]
     whole = np.concatenate([p[0] for p in parts])
     order = np.lexsort((whole[:, 3], whole[:, 1], whole[:, 0]))
     return whole[order], np.concatenate([p[1] for p in parts])[order]

@@ -267,6 +267,7 @@ def _text(o: Open, t_ns: int) -> str:
         value=_shown(kind, value),
         normal=_shown(kind, normal),
         side="below" if value < 0 else "above",
+        be="are" if len(o.subjects) > 1 else "is",
     )
     if o.cleared_ns:
         return f"{text[0].upper()}{text[1:]}: this is over since {_when(t_ns)}."

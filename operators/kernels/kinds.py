@@ -13,8 +13,8 @@ class Kind:
 
     Findings of one family on one subject are one incident, which the kind of highest `rank` names.  `wide`: the
     subject is where it shows, not what it is about, so the family is one incident per pack.  A kind that does not
-    open only adds its evidence to incidents that are open.  `text` may name subject, value, normal, side (above
-    or below, by the value's sign) and level; values are shown as value × `scale` in `unit`.
+    open only adds its evidence to incidents that are open.  `text` may name subject, be (is or are), value, normal and side
+    (above or below, by the value's sign); values are shown as value × `scale` in `unit`.
     """
 
     name: str
@@ -66,7 +66,7 @@ KINDS: tuple[Kind, ...] = (
         1000.0,
         "mV",
         0,
-        "{subject} is {value} {side} its pack (normal for it: within {normal})",
+        "{subject} {be} {value} {side} the pack (normal here: within {normal})",
         _CHECK_CELL,
     ),
     Kind(
@@ -116,7 +116,7 @@ KINDS: tuple[Kind, ...] = (
         1000.0,
         "mV",
         0,
-        "{subject} and the next one differ from the pack by {value} with opposite signs",
+        "{subject} differ from the pack by {value} with opposite signs",
         "Check the sense wire between these two cell groups; the cells themselves are probably sound.",
     ),
     Kind(
@@ -169,7 +169,7 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "°C",
         1,
-        "{subject} is {value} {side} its own normal beside the pack (normal for it: within {normal})",
+        "{subject} {be} {value} {side} the usual place in the pack (normal here: within {normal})",
         "Check this probe, then connections and cooling beside it.",
     ),
     Kind(

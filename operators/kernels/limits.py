@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from operators.kernels.extremes import Extremes, where
 from operators.kernels.findings import Found, emit, hold, new_found
 from operators.kernels.kinds import CELL, INDEX, PACK, PROBE
 from schemas.frames import LIVE, FrameBlock, missing_context
@@ -94,10 +95,10 @@ class LimitsState:
         return cls(np.zeros((slots, ROWS), np.float32), np.zeros((slots, ROWS), np.bool_))
 
 
-def step(cfg: LimitsConfig, state: LimitsState, block: FrameBlock) -> Found:
+def step(cfg: LimitsConfig, state: LimitsState, block: FrameBlock, ext: Extremes) -> Found:
     """Hold each live, fresh row of `block` against the limits; findings on raise, on worsening and on clearing.
 
-    Needs derived slot, dt_s, quality, v_med.  A value that is not available neither raises nor clears.
+    Needs derived slot, dt_s, quality, v_med; `ext` is of the same block.  A value that is not available neither raises nor clears.
     """
     found = new_found()
     d = block.derived
@@ -106,7 +107,7 @@ def step(cfg: LimitsConfig, state: LimitsState, block: FrameBlock) -> Found:
         isolation = missing_context("isolation_ohm", len(block))
     whole, real, count = _walk(
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, block.pack_v,
-        block.cell_v, block.temp_c, d["v_med"], isolation,
+        block.cell_v, block.temp_c, d["v_med"], isolation, *ext,
         cfg.value, cfg.kind, cfg.subject_kind, cfg.level, cfg.over, cfg.direction, cfg.bound, cfg.hysteresis,
         cfg.for_s, cfg.min_samples, cfg.pack_max_v, state.limit_acc, state.limit_raised, *found,
     )  # fmt: skip
@@ -114,41 +115,8 @@ def step(cfg: LimitsConfig, state: LimitsState, block: FrameBlock) -> Found:
 
 
 @njit(cache=True)
-def extremes(values):
-    """Give minimum and maximum of a row, NaN skipped and where there is none; eight lanes hide the latency."""
-    low = np.full(8, np.inf, np.float32)
-    high = np.full(8, -np.inf, np.float32)
-    whole = values.size - values.size % 8
-    for c in range(0, whole, 8):
-        for k in range(8):
-            v = values[c + k]
-            low[k] = v if v < low[k] else low[k]
-            high[k] = v if v > high[k] else high[k]
-    for c in range(whole, values.size):
-        v = values[c]
-        low[0] = v if v < low[0] else low[0]
-        high[0] = v if v > high[0] else high[0]
-    lowest, highest = low[0], high[0]
-    for k in range(1, 8):
-        lowest = min(lowest, low[k])
-        highest = max(highest, high[k])
-    if lowest > highest:
-        return np.float32(np.nan), np.float32(np.nan)
-    return lowest, highest
-
-
-@njit(cache=True)
-def where(values, wanted):
-    """Give the first place of a value in a row, −1 where it is not."""
-    for c in range(values.size):
-        if values[c] == wanted:
-            return c
-    return -1
-
-
-@njit(cache=True)
 def _walk(
-    slot, t_ns, dt_s, lane, quality, current_a, pack_v, cell_v, temp_c, v_med, isolation_ohm,
+    slot, t_ns, dt_s, lane, quality, current_a, pack_v, cell_v, temp_c, v_med, isolation_ohm, v_lows, v_highs, t_lows, t_highs, t_means,
     value_of, kind_of, subject_kind_of, level_of, over, direction, bound, hysteresis, for_s, min_samples, pack_max_v,
     acc, raised, whole, real,
 ):  # fmt: skip
@@ -158,14 +126,7 @@ def _walk(
         if lane[n] != LIVE or quality[n] & FROZEN:
             continue
         s = slot[n]
-        v_low, v_high = extremes(cell_v[n])
-        t_low, t_high = extremes(temp_c[n])
-        t_sum, t_count = 0.0, 0
-        for p in range(temp_c.shape[1]):
-            if temp_c[n, p] == temp_c[n, p]:
-                t_sum += temp_c[n, p]
-                t_count += 1
-        t_mean = t_sum / t_count if t_count else np.nan
+        v_low, v_high, t_low, t_high, t_mean = v_lows[n], v_highs[n], t_lows[n], t_highs[n], t_means[n]
         value[0], value[1], value[2], value[3] = v_high, v_low, t_high, t_low
         value[4], value[5] = current_a[n], -current_a[n]
         value[6], value[7] = pack_v[n], isolation_ohm[n] / pack_max_v
@@ -185,7 +146,7 @@ def _walk(
                 sign = -1
             if sign == 1 and direction[k] * current_a[n] < 0:
                 sign = 0  # the row is about the other direction; a current that is not known is both
-            if sign < 0 and acc[s, k] == 0 and not raised[s, k]:
+            if sign <= 0 and acc[s, k] == 0 and not raised[s, k]:
                 continue
             was = raised[s, k]
             acc[s, k], raised[s, k] = hold(acc[s, k], was, sign, dt_s[n], for_s[k], min_samples[k], _CLEAR_S)

@@ -30,7 +30,7 @@ class ProbesConfig:
     """Thresholds in °C and s."""
 
     capacity_ah: float
-    look_s: float = 30.0
+    look_s: float = 60.0
     warm_c: float = 2.5  # above its own normal
     cold_c: float = 4.0  # below: a fault of the probe alone, and no hurry
     sigmas: float = 5.0

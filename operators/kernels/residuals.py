@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from operators.kernels.findings import Found, emit, new_found
 from operators.kernels.kinds import CELL, INDEX
+from operators.kernels.probes import median_of
 from schemas.frames import LIVE, FrameBlock, missing_context
 from schemas.pack import PackModel
 from schemas.quality import FROZEN, SWEEP_SKEW
@@ -31,6 +32,9 @@ _PER_UNIT = 1e4  # resistance baselines are stored in 1e-4
 _HOUR_NS = 3_600_000_000_000
 # Two bits each of cell_level: leak (0..3: 1 moved, 2 leak, 3 strong leak), resistance, capacity.
 _LEAK_AT, _R0_AT, _Q_AT = 0, 2, 4
+_OWN = 5e-6  # slack per unit of own_noise: four σ, σ being 1.25 times the mean deviation
+_NEAR = 13  # cells whose median is the neighbourhood
+_ALONE = 0.6  # share of a deviation that the neighbourhood must not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,9 @@ class ResidualsConfig:
     slack: float = 0.005  # SOC that a cell may be off its line
     slack_blind: float = 0.012  # the same where the vehicle does not say when it balances
     sigmas: float = 4.0
-    raise_h: float = 0.01  # SOC × h
+    raise_h: float = 0.01  # SOC × h; grows as the slack does
     least_rate: float = 3e-4  # SOC per h: what moves out more slowly is no leak (15 mA of 50 Ah)
-    noise: float = 0.0015  # SOC, before the pack has shown its own
+    noise: float = 0.003  # SOC, before the pack has shown its own
     prior: float = 0.05  # spread of offsets and slopes before anything is known, SOC
     memory_s: float = 14 * 86_400.0
     bleed_s: float = 1200.0  # of frames after balancing until d_soc is itself again
@@ -73,6 +77,7 @@ class ResidualsState:
     soc_offset: NDArray[np.float32]  # (S, C) own line of d_soc: at z = 0.5 …
     soc_slope: NDArray[np.float32]  # (S, C) … and per unit z
     cusum: NDArray[np.float32]  # (S, C) SOC × h, with the sign of the deviation
+    own_noise: NDArray[np.uint16]  # (S, C) mean |deviation| of d_soc from the line in 1e-6
     r0_base: NDArray[np.int16]  # (S, C) own d_r0 in 1e-4
     cell_level: NDArray[np.uint8]  # (S, C) what is raised
     look_ns: NDArray[np.int64]  # (S,) last look at d_soc
@@ -94,6 +99,7 @@ class ResidualsState:
             np.zeros(each, f4),
             np.zeros(each, f4),
             np.zeros(each, f4),
+            np.zeros(each, np.uint16),
             np.full(each, _UNSET, np.int16),
             np.zeros(each, np.uint8),
             np.zeros(slots, i8),
@@ -124,7 +130,7 @@ def step(cfg: ResidualsConfig, state: ResidualsState, block: FrameBlock) -> Foun
         1.0 / cfg.capacity_ah, cfg.look_s, cfg.soc_std, slack, cfg.sigmas, cfg.raise_h, cfg.least_rate, cfg.noise**2,
         (cfg.prior / cfg.noise) ** 2, cfg.memory_s, cfg.bleed_s, cfg.r0_std, cfg.r0_rise, cfg.r0_sigmas, cfg.q_std,
         cfg.q_loss,
-        state.soc_offset, state.soc_slope, state.cusum, state.r0_base, state.cell_level, state.look_ns, state.hour_ns,
+        state.soc_offset, state.soc_slope, state.cusum, state.own_noise, state.r0_base, state.cell_level, state.look_ns, state.hour_ns,
         state.bled, state.bleed_free_s, state.r0_base_std, state.noise, state.cov,
         (state.watch_cell, state.watch_ns, state.watch_soc), *new_found(),
     )  # fmt: skip
@@ -136,10 +142,12 @@ def _walk(
     slot, t_ns, dt_s, lane, quality, z_med, d_soc, d_r0, d_q, d_soc_std, d_r0_std, d_q_std, mask,
     per_ah, look_s, soc_std, slack, sigmas, raise_h, least_rate, noise0, prior, memory_s, bleed_s,
     r0_std, r0_rise, r0_sigmas, q_std, q_loss,
-    soc_offset, soc_slope, cusum, r0_base, cell_level, look_ns, hour_ns, bled, bleed_free_s, r0_base_std, noise, cov,
+    soc_offset, soc_slope, cusum, own_noise, r0_base, cell_level, look_ns, hour_ns, bled, bleed_free_s, r0_base_std, noise, cov,
     watch, whole, real,
 ):  # fmt: skip
     count = 0
+    x = np.empty(d_soc.shape[1], np.float32)
+    near = np.empty(_NEAR, np.float32)
     for n in range(slot.size):
         if lane[n] != LIVE:
             continue
@@ -159,7 +167,7 @@ def _walk(
         ):
             whole, real, count = _look_soc(
                 n, s, t, d_soc, z_med[n], per_ah, slack, sigmas, raise_h, least_rate, noise0, prior, memory_s, bled[s],
-                look_ns, soc_offset, soc_slope, cusum, cell_level, noise, cov, watch, whole, real, count,
+                look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, x, near, whole, real, count,
             )  # fmt: skip
             bled[s] = False
         if hour_ns[s] == 0:
@@ -169,7 +177,21 @@ def _walk(
         hour_ns[s] = t
         if d_r0_std[n] <= r0_std:
             whole, real, count = _look_r0(
-                n, s, t, d_r0, d_r0_std[n], r0_rise, r0_sigmas, r0_base, r0_base_std, cell_level, whole, real, count
+                n,
+                s,
+                t,
+                d_r0,
+                d_r0_std[n],
+                r0_rise,
+                r0_sigmas,
+                r0_base,
+                r0_base_std,
+                cell_level,
+                x,
+                near,
+                whole,
+                real,
+                count,
             )
         if d_q_std[n] <= q_std:
             bound = np.float32(max(q_loss, 5.0 * d_q_std[n]))
@@ -195,7 +217,7 @@ def _set(cell_level, s, c, at, level):
 @njit(cache=True)
 def _look_soc(
     n, s, t, d_soc, z, per_ah, slack0, sigmas, raise_h, least_rate, noise0, prior, memory_s, bled,
-    look_ns, soc_offset, soc_slope, cusum, cell_level, noise, cov, watch, whole, real, count,
+    look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, es, near, whole, real, count,
 ):  # fmt: skip
     """Hold d_soc of pack `s` against its lines, and let the lines learn."""
     since_s = min((t - look_ns[s]) * 1e-9, 3600.0) if look_ns[s] > 0 else 0.0
@@ -211,19 +233,24 @@ def _look_soc(
     alone = 3600.0 / max(since_s, 60.0)  # looks within an hour share the weight of one
     k1, k2 = np.float32(p1 / (spread + alone)), np.float32(p2 / (spread + alone))
     scale = np.sqrt(noise[s] * (1.0 + spread))
-    slack = np.float32(max(slack0, sigmas * scale))
+    common = np.float32(max(slack0, sigmas * scale))
     hours = np.float32(since_s / 3600.0)
     square, used = 0.0, 0
+    learned = since_s / (since_s + 2.0 * 86_400.0)
     off = 0
     for c in range(d_soc.shape[1]):
-        off += abs(d_soc[n, c] - soc_offset[s, c] - soc_slope[s, c] * x4) > slack
-    common = off > WATCHES  # cells fail alone: what moves many at once is not in the cells
+        es[c] = d_soc[n, c] - soc_offset[s, c] - soc_slope[s, c] * x4
+        off += abs(es[c]) > max(common, np.float32(_OWN * own_noise[s, c]))
     for c in range(d_soc.shape[1]):
-        y = d_soc[n, c]
-        if y != y:
+        e = es[c]
+        if e != e:
             continue
-        e = y - soc_offset[s, c] - soc_slope[s, c] * x4
-        if common and cell_level[s, c] & 3 == 0:
+        slack = max(common, np.float32(_OWN * own_noise[s, c]))
+        if cell_level[s, c] & 3 == 0:
+            own = own_noise[s, c] + learned * (min(abs(e), slack) * 1e6 - own_noise[s, c])
+            own_noise[s, c] = np.uint16(min(own + 0.5, 65535.0))
+        # Cells fail alone: what moves many at once, or a neighbourhood, is not in the cells.
+        if abs(e) > slack and cell_level[s, c] & 3 == 0 and (off > WATCHES or not _is_alone(es, c, near)):
             soc_offset[s, c] += e
             if cusum[s, c] != 0:
                 cusum[s, c] = 0.0
@@ -247,11 +274,12 @@ def _look_soc(
             used += 1
             if cell_level[s, c] & 3 == 0:
                 continue
+        full = np.float32(raise_h * slack / slack0)
         sign = np.float32(1.0)
         if cusum[s, c] < 0 or (filled == 0 and e < 0):
             sign = np.float32(-1.0)
         out = sign * e
-        filled = np.float32(min(max(filled + (out - slack) * hours, 0.0), 4.0 * raise_h))
+        filled = np.float32(min(max(filled + (out - slack) * hours, 0.0), 4.0 * full))
         if filled == 0 and out > slack:
             filled = np.float32(1e-6)  # the first look of a pack: no time has passed yet
         cusum[s, c] = sign * filled
@@ -261,7 +289,7 @@ def _look_soc(
         rate, lasting_h, more = _way(watch, s, w, t, e)
         if filled == 0:
             level = 0
-        elif filled >= raise_h and out > slack:
+        elif filled >= full and out > slack:
             moves_on = (
                 e < 0
                 and rate >= least_rate
@@ -299,9 +327,16 @@ def _look_soc(
     fa, fb = min(np.sqrt(prior / aa), 1.0), min(np.sqrt(0.6 * prior / bb), 1.0)
     cov[s, 0], cov[s, 1], cov[s, 2] = aa * fa * fa, ab * fa * fb, bb * fb * fb
     if used:
-        weight = since_s / (since_s + 2.0 * 86_400.0)
-        noise[s] = max(noise[s] + weight * (square / used - noise[s]), 0.25 * noise0)
+        noise[s] = max(noise[s] + learned * (square / used - noise[s]), 0.1 * noise0)
     return whole, real, count
+
+
+@njit(cache=True)
+def _is_alone(x, c, near):
+    """Say whether a cell deviates without its neighbourhood."""
+    first = max(0, min(c - _NEAR // 2, x.size - _NEAR))
+    common = median_of(x[first : min(x.size, first + _NEAR)], near)
+    return abs(x[c] - common) >= _ALONE * abs(x[c])
 
 
 @njit(cache=True)
@@ -337,29 +372,29 @@ def _way(watch, s, w, t, e):
 
 
 @njit(cache=True)
-def _look_r0(n, s, t, d_r0, std, r0_rise, r0_sigmas, r0_base, r0_base_std, cell_level, whole, real, count):
+def _look_r0(n, s, t, d_r0, std, r0_rise, r0_sigmas, r0_base, r0_base_std, cell_level, x, near, whole, real, count):
     """Hold d_r0 of pack `s` against its own; a much sharper estimate replaces what was learned."""
     fresh = std <= 0.6 * r0_base_std[s]
     known = max(std, min(r0_base_std[s], np.float32(1.0)))
     bound = np.float32(max(r0_rise, r0_sigmas * np.sqrt(std * std + known * known)))
     for c in range(d_r0.shape[1]):
         y = d_r0[n, c]
-        if y != y:
-            continue
         was = (cell_level[s, c] >> _R0_AT) & 3
         base = np.float32(r0_base[s, c] / _PER_UNIT)
-        if r0_base[s, c] == _UNSET or (fresh and was == 0 and abs(y - base) < bound):
+        if y == y and (r0_base[s, c] == _UNSET or (fresh and was == 0 and abs(y - base) < bound)):
             r0_base[s, c] = np.int16(round(min(max(y, np.float32(-3.0)), np.float32(3.0)) * _PER_UNIT))
             base = y
-        x = y - base
+        x[c] = y - base
+    for c in range(d_r0.shape[1]):
+        was = (cell_level[s, c] >> _R0_AT) & 3
         level = was
-        if x >= bound:
-            level = max(was, 3 if x >= 1.0 + bound else 2 if x >= 2.0 * bound else 1)
-        elif x < 0.6 * bound:
+        if x[c] >= bound and (was > 0 or _is_alone(x, c, near)):
+            level = max(was, 3 if x[c] >= 1.0 + bound else 2 if x[c] >= 2.0 * bound else 1)
+        elif x[c] < 0.6 * bound:
             level = 0
         if level != was:
             _set(cell_level, s, c, _R0_AT, level)
-            whole, real, count = emit(whole, real, count, n, _RESISTANCE, CELL, c, level, t, x, bound, std)
+            whole, real, count = emit(whole, real, count, n, _RESISTANCE, CELL, c, level, t, x[c], bound, std)
     if fresh:
         r0_base_std[s] = std
     return whole, real, count

@@ -8,9 +8,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from operators.kernels.extremes import Extremes, where
 from operators.kernels.findings import Found, emit, hold, new_found
 from operators.kernels.kinds import CELL, INDEX, PACK
-from operators.kernels.limits import extremes, where
 from schemas.frames import LIVE, FrameBlock
 from schemas.quality import FROZEN, NO_CELLS, SUM_MISMATCH, SWEEP_SKEW
 
@@ -76,15 +76,15 @@ class SensingState:
         )
 
 
-def step(cfg: SensingConfig, state: SensingState, block: FrameBlock) -> Found:
+def step(cfg: SensingConfig, state: SensingState, block: FrameBlock, ext: Extremes) -> Found:
     """Look for measurement faults in each live row of `block`.
 
-    Needs derived slot, dt_s, quality, cells_ok, v_med.
+    Needs derived slot, dt_s, quality, cells_ok, v_med; `ext` is of the same block.
     """
     d = block.derived
     whole, real, count = _walk(
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], d["cells_ok"], block.current_a, block.pack_v,
-        block.cell_v, d["v_med"],
+        block.cell_v, d["v_med"], ext.v_low, ext.v_high,
         cfg.wire_v, cfg.wire_balance, cfg.wire_for_s, cfg.stuck_range_v, cfg.stuck_for_s, cfg.missing_for_s,
         cfg.sum_for_s, cfg.min_samples,
         state.check_acc, state.check_level, state.check_subject, state.still_cell, state.still_v, state.still_ns,
@@ -95,7 +95,7 @@ def step(cfg: SensingConfig, state: SensingState, block: FrameBlock) -> Found:
 
 @njit(cache=True)
 def _walk(
-    slot, t_ns, dt_s, lane, quality, cells_ok, current_a, pack_v, cell_v, v_med,
+    slot, t_ns, dt_s, lane, quality, cells_ok, current_a, pack_v, cell_v, v_med, v_low, v_high,
     wire_v, wire_balance, wire_for_s, stuck_range_v, stuck_for_s, missing_for_s, sum_for_s, min_samples,
     acc, level, subject, still_cell, still_v, still_ns, still_n, still_low_v, still_high_v, whole, real,
 ):  # fmt: skip
@@ -123,7 +123,7 @@ def _walk(
                 sign[SUM] = 1 if quality[n] & SUM_MISMATCH else -1
                 grade[SUM], normal[SUM] = 1, np.nan
             if not quality[n] & SWEEP_SKEW and v_med[n] == v_med[n]:
-                low, high = extremes(cell_v[n])
+                low, high = v_low[n], v_high[n]
                 # A pair of neighbours with opposite signs and no sum: what lies between them is a wire.
                 up, down = high - v_med[n], v_med[n] - low
                 sign[WIRE] = -1
@@ -140,6 +140,10 @@ def _walk(
                 elif level[s, WIRE] and min(up, down) > 0.5 * wire_v:
                     sign[WIRE] = 0
                 for k in range(2):
+                    c = still_cell[s, k]
+                    if c < 0 and abs((high if k else low) - v_med[n]) <= 0.4 * stuck_range_v:
+                        sign[STUCK + k] = -1
+                        continue
                     _stands_still(
                         s, k, n, t_ns[n], cell_v, v_med[n], high if k else low,
                         stuck_range_v, stuck_for_s, 2 * min_samples,
@@ -200,9 +204,11 @@ def _stands_still(
     sign[STUCK + k] = -1 if c < 0 or cell_v[n, c] == cell_v[n, c] else 0  # a missing value has not moved
     if level[s, STUCK + k] or sign[STUCK + k] == 0:
         return
-    c = where(cell_v[n], extreme)
-    if c == still_cell[s, 1 - k]:
-        c = -1
+    c = -1
+    if abs(extreme - v_med) > 0.4 * stuck_range_v:  # a cell that does not follow is soon that far off
+        c = where(cell_v[n], extreme)
+        if c == still_cell[s, 1 - k]:
+            c = -1
     still_cell[s, k] = c
     still_v[s, k] = extreme
     still_ns[s, k] = t_ns

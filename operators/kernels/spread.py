@@ -172,18 +172,24 @@ def _look(
     order[:] = np.abs(local)
     order.sort()
     local_scale = max(np.float32(1.4826 * order[half]), np.float32(floor_v))
+    block_bound = max(np.float32(block_v), np.float32(block_sigmas) * scale)
+    for c in range(cells):
+        order[c] = abs(dv[s, c] - middle)
+    order.sort()
+    # Where a pack falls into modules, the half-sample scale is that of one module alone.
+    block_bound = max(block_bound, np.float32(2.0 * 1.4826) * order[half])
     # A block is a run on one side; up to two cells between that lean the same way belong to it.
     bad[:] = 0
     for side in (-1, 1):
         start, last, out = -1, -1, 0
         for c in range(cells + 1):
             x = side * (dv[s, c] - middle) if c < cells else np.float32(0.0)
-            if c < cells and x > block_v and x > block_sigmas * scale:
+            if c < cells and x > block_bound:
                 if start < 0:
                     start, out = c, 0
                 last = c
                 out += 1
-            elif start >= 0 and (c == cells or c - last > 2 or x < 0.5 * block_sigmas * scale):
+            elif start >= 0 and (c == cells or c - last > 2 or x < 0.5 * block_bound):
                 if out >= _BLOCK:
                     bad[start : last + 1] = 2 * side
                 start = -1
@@ -206,7 +212,8 @@ def _look(
         if now != was:
             level[s, c] = now
             sigma = scale if abs(bad[c]) == 2 else local_scale
-            sigmas = block_sigmas if abs(bad[c]) == 2 else single_sigmas
-            bound = max(np.float32(sigmas) * sigma, np.float32(single_v))
+            bound = max(np.float32(single_sigmas) * sigma, np.float32(single_v))
+            if abs(bad[c]) == 2:
+                bound = block_bound
             whole, real, count = emit(whole, real, count, n, _SPREAD, CELL, c, now, first_ns, x, bound, sigma)
     return whole, real, count

@@ -14,9 +14,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from operators.kernels.extremes import Extremes, where
 from operators.kernels.findings import Found, emit, hold, new_found
 from operators.kernels.kinds import INDEX, PACK, PROBE
-from operators.kernels.limits import extremes, where
 from schemas.frames import LIVE, FrameBlock
 from schemas.pack import PackModel
 from schemas.quality import CELL_RANGE, CELL_RATE, FROZEN, NO_CELLS, TEMP_RANGE
@@ -72,11 +72,14 @@ class ThermalState:
         )
 
 
-def step(cfg: ThermalConfig, state: ThermalState, block: FrameBlock) -> Found:
-    """Look for thermal events in each live, fresh row of `block`.  Needs derived slot, dt_s, quality, v_med."""
+def step(cfg: ThermalConfig, state: ThermalState, block: FrameBlock, ext: Extremes) -> Found:
+    """Look for thermal events in each live, fresh row of `block`.
+
+    Needs derived slot, dt_s, quality, v_med; `ext` is of the same block.
+    """
     d = block.derived
     whole, real, count = _walk(
-        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.cell_v, block.temp_c, d["v_med"],
+        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.temp_c, d["v_med"], ext.v_low, ext.t_high,
         cfg.temp_max_c, cfg.far_c, cfg.rise_c, cfg.collapse,
         state.ref_c, state.ref_ns, state.rise_ns, state.hot_ns, state.event_acc, state.event_n, *new_found(),
     )  # fmt: skip
@@ -85,7 +88,7 @@ def step(cfg: ThermalConfig, state: ThermalState, block: FrameBlock) -> Found:
 
 @njit(cache=True)
 def _walk(
-    slot, t_ns, dt_s, lane, quality, cell_v, temp_c, v_med,
+    slot, t_ns, dt_s, lane, quality, temp_c, v_med, v_low, t_high,
     temp_max_c, far_c, rise_c, collapse,
     ref_c, ref_ns, rise_ns, hot_ns, event_acc, event_n, whole, real,
 ):  # fmt: skip
@@ -105,8 +108,7 @@ def _walk(
             ref_ns[s] = t
             if steepest >= rise_c and since_s <= 120.0:
                 rise_ns[s] = t
-        _, hottest = extremes(temp_c[n])
-        lowest, _ = extremes(cell_v[n])
+        hottest, lowest = t_high[n], v_low[n]
         if hottest >= temp_max_c:
             hot_ns[s] = t
         was_hot = hot_ns[s] > 0 and t - hot_ns[s] <= _HOT_NS
