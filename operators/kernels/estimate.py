@@ -261,12 +261,12 @@ def _walk(
                 ocv.look_up(table, 0.5, temp, at)
                 used_up = soc.start(core, s, table, at, pack, cfg, v, i, temp, by_cell)
                 imbalance.begin(core, s, _SHARED, cfg)
-                started, i_before, learn_s = True, i, _FIRST_DT_S
-            if started and i == i:
                 ocv.look_up(table, core[s, soc.Z], temp, at)
+                started, i_before, learn_s = True, i, _FIRST_DT_S
+            if started and i == i and learn_s > 0.0:
                 drop = i * at[R0]
                 d_drop = (i - i_before) * at[R0] if i_before == i_before else 0.0
-                if v == v and learn_s > 0.0:
+                if v == v:
                     extra = 0.0 if by_cell else cfg.pack_noise_v * cfg.pack_noise_v
                     if not used_up:
                         innov = soc.correct(core, s, table, pack, cfg, at, v, i, d_drop, extra, learn_s)
@@ -289,7 +289,7 @@ def _walk(
             imbalance.lift(cell, s, table, at, z, temp, work, _LIFT)
             imbalance.residuals(cell, s, cell_v, n, v_med, work, _LIFT, drop, per_cell, _RESID)
             steep = at[DOCV] >= cfg.flat_v and (quality[n] & SWEEP_SKEW) == 0
-            if drop == drop and learn_s > 0.0 and steep:
+            if drop == drop and steep:
                 imbalance.correct(
                     core, s, _SHARED, cell, cfg, per_cell, _RESID, n, at[DOCV], drop, d_drop, learn_s, work, _ERROR
                 )
