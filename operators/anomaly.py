@@ -44,13 +44,9 @@ class AnomalyStep(Step):
             return [rows]
         d, slot, online = rows.data, rows.data["slot"], self.state.online
         x = kernel.features(d, self._pack.nominal_ah, self._pack.series)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            # A feature's own spread, as learned so far, is the unit of its drift.
-            unit = np.sqrt(online.var[slot])
-            z = (x - online.mean[slot]) / unit
-        z[(online.n[slot] < self._cfg.grace) | ~np.isfinite(z).all(axis=1)] = np.nan
-        share, _ = drift.step(self._drift, self.state.drift, slot, np.ascontiguousarray(z[:, _DRIFT_FEATURES]))
-        score, judged, feature = kernel.step(self._cfg, online, slot, x, d["quality"] == 0)
+        score, judged, feature, deviation = kernel.step(self._cfg, online, slot, x, d["quality"] == 0)
+        # A feature's own spread, as learned before the window, is the unit of its drift.
+        share, _ = drift.step(self._drift, self.state.drift, slot, np.ascontiguousarray(deviation[:, _DRIFT_FEATURES]))
         fleet = np.full(len(slot), np.nan, np.float32)
         if self._model is not None:
             known = d["end_ns"] > self._model.valid_from_ns

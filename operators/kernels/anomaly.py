@@ -99,20 +99,22 @@ NEEDED = (
 
 def step(
     cfg: AnomalyConfig, state: AnomalyState, slot: NDArray[np.int32], x: NDArray[np.float64], sound: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int8]]:
+) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int8], NDArray[np.float64]]:
     """Score windows against their own pack, and learn from those judged normal.
 
     `x` (M, F) features, `sound` (M,) says which windows may be learned from (no quality flag).  Gives the
-    score less the pack's quantile (M,), > 0 where odd; LEARNING, NORMAL, ODD or UNKNOWN (M,); and the
-    feature that weighs most (M,), -1 while learning.  Windows of one pack must be in time order.
+    score less the pack's quantile (M,), > 0 where odd; LEARNING, NORMAL, ODD or UNKNOWN (M,); the
+    feature that weighs most (M,), -1 while learning; and each feature's deviation from its mean in units of its
+    own spread (M, F), as known before the window, NaN while learning.  Windows of one pack must be in time order.
     """
     m = len(slot)
     score, judged, feature = np.empty(m, np.float32), np.empty(m, np.int8), np.empty(m, np.int8)
+    deviation = np.full(x.shape, np.nan)
     _walk(
         slot, x, sound, cfg.grace, cfg.quantile, state.n, state.mean, state.var, state.weight, state.intercept,
-        state.heights, state.position, state.wanted, state.seen, score, judged, feature,
+        state.heights, state.position, state.wanted, state.seen, score, judged, feature, deviation,
     )  # fmt: skip
-    return score, judged, feature
+    return score, judged, feature, deviation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,8 +192,9 @@ def _quantile_update(q, heights, position, wanted, seen, x):
 
 @njit(cache=True)
 def _walk(
-    slot, x, sound, grace, q, n, mean, var, weight, intercept, heights, position, wanted, seen, score, judged, feature
-):
+    slot, x, sound, grace, q, n, mean, var, weight, intercept, heights, position, wanted, seen, score, judged, feature,
+    deviation,
+):  # fmt: skip
     count = x.shape[1]
     z = np.empty(count)
     for m in range(slot.size):
@@ -218,6 +221,9 @@ def _walk(
         if trained:
             score[m] = value - limit
             judged[m] = ODD if odd else NORMAL
+            for f in range(count):
+                if var[s, f] > 0:
+                    deviation[m, f] = (x[m, f] - mean[s, f]) / np.sqrt(var[s, f])
         else:
             judged[m] = LEARNING
             feature[m] = -1
