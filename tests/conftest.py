@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from flows.cache import use_kernel_cache
+
+use_kernel_cache()  # before anything imports numba: test processes share what one of them compiled
+
 PROJECT = Path(__file__).parents[1]
 
 # No deadline: numba compiles at the first call. Under CI the examples are the same in every run.
