@@ -10,8 +10,6 @@ share i and τ, so the pieces are folded once per pack into a decay and a drive 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -123,6 +121,6 @@ def voltage_trace(
     `current_a[n]` holds from `t_s[n − 1]` to `t_s[n]`; `table` as `cell_table` makes it.
     """
     v, soc = np.empty(t_s.size), np.empty(t_s.size)
-    args: tuple[Any, ...] = (temp_c, tau_s, capacity_ah, soc0, hysteresis_v, t_s, current_a, np.zeros(tau_s.size))
-    _trace(table, *args, v, soc)
+    u = np.zeros(tau_s.size)
+    _trace(table, temp_c, tau_s, capacity_ah, soc0, hysteresis_v, t_s, current_a, u, v, soc)
     return v, soc

@@ -33,23 +33,24 @@ def calendar(draws: np.random.Generator, start_ns: int, hours: float, utc_h: int
     midnight_s = -(local_s % DAY_S)
     leave: list[float] = []
     goal: list[int] = []
+    charge_to: list[float] = []
+    fast: list[bool] = []
     for day in range(days):
         weekday = (int(local_s // DAY_S) + day - _MONDAY_DAY) % 7
-        draw = draws.random(4)
+        draw, habit = draws.random(4), draws.random(2)
         hour = draws.standard_normal(4)
         stops = _weekday(draw, hour) if weekday < 5 else _weekend(draw, hour)
         leave += [midnight_s + day * DAY_S + h * 3600.0 for h, _ in stops]
         goal += [g for _, g in stops]
+        charge_to.append(0.8 if habit[0] < 0.84 else 0.9 if habit[0] < 0.92 else 1.0)
+        fast.append(habit[1] < 0.08)
     before = sum(t < 0 for t in leave)
-    target = draws.random(days)
-    charge_to = np.where(target < 0.84, 0.8, np.where(target < 0.92, 0.9, 1.0))
-    fast = draws.random(days) < 0.08
     return Calendar(
         goal[before - 1] if before else HOME,
         np.array([*leave[before:], _NEVER_S]),
         np.array([*goal[before:], HOME], np.int8),
-        charge_to.astype(np.float32),
-        fast.astype(np.int8),
+        np.array(charge_to, np.float32),
+        np.array(fast, np.int8),
     )
 
 
@@ -91,7 +92,7 @@ def speed_after(speed, target, left_m, trip_m, dt_s, key, n):
 
 @njit(cache=True)
 def traction_w(speed, speed_before, dt_s, mass_kg):
-    """Give the power at the battery for a speed change, W, + to drive: inertia, rolling, air, drive and recuperation."""
+    """Give the power at the battery for a speed change, W, + to drive: inertia, rolling, air, losses."""
     v = 0.5 * (speed + speed_before)
     force = mass_kg * ((speed - speed_before) / dt_s + 0.01 * 9.81 * (v > 0.0)) + 0.38 * v * v
     power = force * v

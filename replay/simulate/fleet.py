@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.simulate import walk as w
-from replay.simulate.duty import calendar
-from replay.simulate.faults import ALL, PHYSICAL, Fault
+from replay.simulate import state as w
+from replay.simulate.duty import Calendar, calendar
+from replay.simulate.faults import ALL, PHYSICAL, Fault, check_subjects
 from replay.simulate.pack import Model, Packs, draw_packs, model_of
+from replay.simulate.stream import Stream
 from replay.simulate.tracks import places, road_km
-from replay.simulate.weather import REGIONS, ambient_c
+from replay.simulate.truth import Truth
+from replay.simulate.walk import CHECK_S, walk
+from replay.simulate.weather import REGIONS, Region, ambient_c
 from schemas.frames import FrameBlock, make_block
 from schemas.pack import PackModel, load_pack
 
@@ -61,10 +64,6 @@ class FleetConfig:
         if not self.models:
             msg = "models must name at least one pack model; got ()"
             raise ValueError(msg)
-        for fault in self.faults:
-            if fault.vehicle != ALL and fault.vehicle < 0:
-                msg = f"vehicle of a fault must be ≥ 0, or {ALL} for all; got {fault.vehicle}"
-                raise ValueError(msg)
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:
@@ -73,66 +72,67 @@ def _check(name: str, value: float, low: float, high: float) -> None:
         raise ValueError(msg)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Truth:
-    """What was really so, row by row beside a block.
-
-    soc is that of the usable pack, min zQ / (min zQ + min (1−z)Q); soc_low and soc_high are of the emptiest and
-    the fullest group; capacity_ah is the usable pack's; r0_ohm the mean over groups; current_a without sensor
-    error.  fault has bit k set where the k-th of faults.KINDS acts.  Per cell (N, C), or None.
-    """
-
-    soc: NDArray[np.float64]
-    soc_low: NDArray[np.float64]
-    soc_high: NDArray[np.float64]
-    capacity_ah: NDArray[np.float64]
-    r0_ohm: NDArray[np.float64]
-    current_a: NDArray[np.float64]
-    temp_max_c: NDArray[np.float64]
-    fault: NDArray[np.uint32]
-    soc_cell: NDArray[np.float32] | None = None
-    r0_cell_ohm: NDArray[np.float32] | None = None
-    capacity_cell_ah: NDArray[np.float32] | None = None
-
-
 def vehicle_id(n: int) -> str:
     """Name vehicle `n`; a pack has its vehicle's name."""
     return f"sim-{n:06d}"
+
+
+def model_name(cfg: FleetConfig, number: int) -> str:
+    """Say which pack model vehicle `number` has."""
+    return cfg.models[number % len(cfg.models)]
+
+
+def region_of(cfg: FleetConfig, number: int) -> Region:
+    """Say where vehicle `number` lives."""
+    return REGIONS[int(_draws(cfg, number, 4).integers(len(REGIONS)))]
+
+
+def calendar_of(cfg: FleetConfig, number: int) -> Calendar:
+    """Give the trips of vehicle `number`."""
+    return calendar(_draws(cfg, number, 5), cfg.start_ns, cfg.hours, region_of(cfg, number).utc_h)
 
 
 def simulate(cfg: FleetConfig) -> Iterator[tuple[FrameBlock, Truth]]:
     """Give the frames of the fleet in time order, in blocks of `block_rows`, each with its truth.
 
     A block is of one model; with several models, the one that is furthest behind comes next.
-    Raises PackError for a model that does not exist.
+    Frames that faults delay come at the time they arrive.  Raises PackError for a model that does not exist,
+    ValueError for a fault whose subject a pack does not have.
     """
-    groups = [_Group(cfg, load_pack(name), m) for m, name in enumerate(dict.fromkeys(cfg.models))]
+    groups = [_Group(cfg, name) for name in dict.fromkeys(cfg.models)]
     groups = [g for g in groups if g.numbers.size]
     while groups:
         group = min(groups, key=lambda g: (g.tick, g.at))
         made = group.next_block()
         if made is None:
             groups.remove(group)
-        else:
+            made = group.stream.rest()
+        elif group.stream.faults:
+            made = group.stream.send(*made)
+        if made is not None and len(made[0]):
             yield made
 
 
 class _Group:
     """All vehicles of one model, and how far they have come."""
 
-    def __init__(self, cfg: FleetConfig, pack: PackModel, model: int) -> None:
+    def __init__(self, cfg: FleetConfig, name: str) -> None:
         numbers = np.arange(cfg.first, cfg.first + cfg.vehicles)
-        of = [list(dict.fromkeys(cfg.models)).index(name) for name in cfg.models]
-        numbers = numbers[np.array(of)[numbers % len(of)] == model]
-        self.cfg, self.pack = cfg, pack
+        numbers = np.array([n for n in numbers.tolist() if model_name(cfg, n) == name], np.int64)
+        self.cfg, self.pack = cfg, load_pack(name)
+        pack = self.pack
         self.period_ns = round(cfg.period_s * 1e9)
         self.tick = self.at = 0
         self.ticks = int(np.ceil(cfg.hours * 3600.0 / cfg.period_s))
-        phase_ns = np.array([_draws(cfg, n, 0).integers(0, self.period_ns) for n in numbers], np.int64)
+        phase_ns = np.array([_draws(cfg, n, 0).integers(0, self.period_ns) for n in numbers.tolist()], np.int64)
         order = np.lexsort((numbers, phase_ns))
         self.numbers, self.phase_ns = numbers[order], phase_ns[order]
         if self.numbers.size:
             self.ids = tuple(vehicle_id(int(n)) for n in self.numbers)
+            mine = {*self.numbers.tolist(), ALL}
+            faults = tuple((i, f) for i, f in enumerate(cfg.faults) if f.vehicle in mine)
+            check_subjects([f for _, f in faults], pack.name, pack.series, pack.probes)
+            self.stream = Stream(faults, cfg.start_ns, cfg.seed)
             self.model: Model = model_of(pack)
             self.packs: Packs = draw_packs(pack, [_draws(cfg, n, 1) for n in self.numbers], cfg.sensor_offset_a)
             self.fleet = _fleet(cfg, pack, self.model, self.packs, self.numbers, self.phase_ns)
@@ -141,7 +141,7 @@ class _Group:
         """Build the next block; None at the end of time."""
         out = _empty(self.cfg.block_rows, self.pack, cells=self.cfg.truth_cells)
         period_s = self.period_ns / 1e9
-        self.tick, self.at, n = w.walk(
+        self.tick, self.at, n = walk(
             self.fleet, self.packs, self.model, out, self.tick, self.at, self.ticks, period_s, self.cfg.sleep
         )
         if not n:
@@ -187,8 +187,7 @@ def _fleet(
     where, weather, calendars = [], [], []
     fixed[:, w.PHASE_S] = phase_ns / 1e9
     for i, n in enumerate(numbers):
-        d = _draws(cfg, n, 2)
-        region = REGIONS[int(d.integers(len(REGIONS)))]
+        d, region = _draws(cfg, n, 2), region_of(cfg, n)
         keys[i] = d.integers(0, 2**64 - 1, dtype=np.uint64)
         fixed[i, w.AC_W] = d.choice([3_600.0, 7_200.0, 11_000.0], p=[0.25, 0.5, 0.25])
         fixed[i, w.HABIT] = 1.0 if d.random() < 0.65 else 0.55
@@ -196,12 +195,12 @@ def _fleet(
         fixed[i, w.LOCAL_S] = (cfg.start_ns / 1e9 + region.utc_h * 3600.0) % 86_400.0
         fixed[i, w.CLIMATE_W] = d.uniform(40.0, 110.0)
         s[i, w.ODO_M] = d.uniform(1e6, 1.2e8)
-        s[i, w.CHECK_AT_S] = d.uniform(0.0, w.CHECK_S) - w.CHECK_S / 2
+        s[i, w.CHECK_AT_S] = d.uniform(0.0, CHECK_S) - CHECK_S / 2
         s[i, w.CHARGE_AT_S] = d.uniform(0.0, 3600.0)
         s[i, w.AWAKE_S] = -1.0
         where.append(places(region.lat_deg, region.lon_deg, d, _RANGE_KM))
-        weather.append(ambient_c(region, d, cfg.start_ns, hours))
-        calendars.append(calendar(d, cfg.start_ns, cfg.hours, region.utc_h))
+        weather.append(ambient_c(region, _draws(cfg, n, 3), cfg.start_ns, hours))
+        calendars.append(calendar_of(cfg, n))
         s[i, w.PLACE] = calendars[-1].place
     ambient = np.stack(weather)
     now_c = ambient[:, 0].astype(np.float64)

@@ -162,4 +162,4 @@ def _shape(slope_v: NDArray[np.float64], d: np.random.Generator) -> NDArray[np.f
     shape *= d.uniform(0.5, 1.0) * OCV_SHAPE_V / np.abs(shape).max()
     fall = -np.gradient(shape, z)
     steep = float((fall / slope_v).max())
-    return shape * min(1.0, 0.7 / steep) if steep > 0 else shape
+    return np.asarray(shape * min(1.0, 0.7 / max(steep, 1e-9)))

@@ -13,13 +13,14 @@ _MEDIAN_KM, _LOG_SPREAD = np.array([0.0, 13.0, 4.0, 40.0]), np.array([0.0, 0.6, 
 
 
 def places(lat_deg: float, lon_deg: float, draws: np.random.Generator, longest_km: float) -> NDArray[np.float64]:
-    """Draw home, work, shop and a far place, (4, 2): latitude, longitude.  None is further than `longest_km` by road."""
+    """Draw home, work, shop and a far place, (4, 2) degrees: none further than `longest_km` by road."""
     home = np.array([lat_deg, lon_deg]) + draws.normal(0, 0.08, 2)
     road_km = np.clip(_MEDIAN_KM * np.exp(_LOG_SPREAD * draws.standard_normal(PLACES)), 0.0, longest_km)
     bearing = draws.uniform(0, 2 * np.pi, PLACES)
     straight = road_km / ROAD_OVER_STRAIGHT / KM_PER_DEG
     north, east = straight * np.cos(bearing), straight * np.sin(bearing) / np.cos(np.radians(home[0]))
-    return home + np.stack([north, east], axis=1)
+    there: NDArray[np.float64] = home + np.stack([north, east], axis=1)
+    return there
 
 
 def road_km(places_deg: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -37,5 +38,6 @@ def position(places_deg, origin, goal, share):
     x = share if origin < goal else 1.0 - share
     lat0, lon0 = places_deg[a, 0], places_deg[a, 1]
     d_lat, d_lon = places_deg[b, 0] - lat0, places_deg[b, 1] - lon0
-    bend = np.sin(np.pi * x) * (0.22 * np.sin(2.3 * np.pi * x + a + b) + 0.08 * np.sin(9.0 * np.pi * x + b))
-    return lat0 + x * d_lat - bend * d_lon, lon0 + x * d_lon + bend * d_lat
+    bend = np.sin(np.pi * x) * (0.17 * np.sin(2.3 * np.pi * x + a + b) + 0.035 * np.sin(9.0 * np.pi * x + b))
+    narrow = np.cos(np.radians(lat0))  # a degree of longitude is so much shorter
+    return lat0 + x * d_lat - bend * d_lon * narrow, lon0 + x * d_lon + bend * d_lat / narrow
