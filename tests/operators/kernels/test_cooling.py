@@ -1,0 +1,68 @@
+"""Warming and cooling against load and coolant, on a pack that follows the equation."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from operators.kernels import cooling as kernel
+from operators.kernels.extremes import extremes
+from schemas.quality import FROZEN
+from tests.support.enriched import enriched, said
+
+CFG = kernel.CoolingConfig(60.0, 1500.0, 0.3)
+DT = 10.0
+R0 = 1e-3
+
+
+def pack(cooled: np.ndarray, amps: np.ndarray, a: float = 1.6, b: float = 3.0) -> np.ndarray:
+    """Temperature of a pack in coolant of 15 °C, `cooled` being the share of its cooling that works."""
+    t = np.empty(len(amps))
+    now = 25.0
+    for n, i in enumerate(amps):
+        now += DT / 1500.0 * (a * i * i * R0 + b * cooled[n] * 0.3 * (15.0 - now))
+        t[n] = now
+    return (np.round(2 * t) / 2).astype(np.float32)
+
+
+def run(temp: np.ndarray, amps: np.ndarray, **columns: Any) -> list[tuple[int, str, int, int]]:
+    context = columns.pop("context", {"coolant_c": np.full(len(amps), 15.0, np.float32)})
+    block = enriched(
+        np.arange(len(amps)) * DT, temp_c=temp[:, None], current_a=amps, r0_ohm=R0, context=context, **columns
+    )
+    return said(kernel.step(CFG, kernel.CoolingState.empty(1, 16, 4), block, extremes(block)))
+
+
+AMPS = np.full(6 * 360, 100.0, np.float32)  # six hours of fast charging
+
+
+def test_a_pack_that_is_cooled_as_always_is_silent_whatever_its_own_numbers() -> None:
+    for a, b in ((1.0, 1.5), (1.6, 3.0), (2.2, 4.0)):
+        assert run(pack(np.ones(AMPS.size), AMPS, a, b), AMPS) == []
+
+
+def test_cooling_that_fails_under_load_is_found() -> None:
+    cooled = np.ones(AMPS.size)
+    cooled[1080:] = 0.0
+    found = run(pack(cooled, AMPS), AMPS)
+    assert [f[1:] for f in found] == [("cooling", -1, 2)]
+    assert 0 < (found[0][0] - 1080) * DT <= 1800.0
+
+
+def test_nothing_is_said_without_a_temperature_around_it() -> None:
+    cooled = np.ones(AMPS.size)
+    cooled[1080:] = 0.0
+    assert run(pack(cooled, AMPS), AMPS, context={}) == []
+
+
+def test_frozen_and_backfilled_frames_are_not_looked_at() -> None:
+    cooled = np.ones(AMPS.size)
+    cooled[1080:] = 0.0
+    temp = pack(cooled, AMPS)
+    assert run(temp, AMPS, quality=FROZEN) == []
+    assert run(temp, AMPS, lane=1) == []
+
+
+def test_refuses_a_cell_without_heat_capacity() -> None:
+    with pytest.raises(ValueError, match="heat_capacity_j_per_k and loss_w_per_k must be > 0; got 60.0, 0.0, 0.3"):
+        kernel.CoolingConfig(60.0, 0.0, 0.3)

@@ -1,0 +1,68 @@
+"""Debounce and the growing table of findings."""
+
+import numpy as np
+import pytest
+
+from operators.kernels import findings
+from operators.kernels.findings import hold
+
+
+def run(bad: list[int], dt_s: float, for_s: float, samples: int, clear_s: float = 60.0) -> list[bool]:
+    acc, raised, out = 0.0, False, []
+    for sign in bad:
+        acc, raised = hold(acc, raised, sign, dt_s, for_s, samples, clear_s)
+        out.append(raised)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("dt_s", "for_s", "samples", "at"), [(1.0, 5.0, 3, 5), (10.0, 5.0, 3, 3), (0.1, 0.0, 1, 1), (60.0, 0.5, 3, 3)]
+)
+def test_raises_after_the_time_and_the_samples_that_it_states(dt_s: float, for_s: float, samples: int, at: int) -> None:
+    raised = run([1] * 10, dt_s, for_s, samples)
+    assert raised.index(True) + 1 == at
+
+
+def test_glitches_rarer_than_one_in_five_raise_nothing() -> None:
+    assert not any(run([1, -1, -1, -1, -1] * 200, 60.0, 0.5, 3))
+
+
+def test_a_value_that_flaps_every_second_is_raised_once_and_stays() -> None:
+    raised = run([1, -1] * 1800, 1.0, 5.0, 3)
+    changes = sum(a != b for a, b in zip(raised, raised[1:], strict=False))
+    assert raised[-1]
+    assert changes == 1
+
+
+def test_clears_after_the_quiet_time_only() -> None:
+    raised = run([1, 1, 1] + [-1] * 70, 1.0, 0.0, 3)
+    assert raised[2] is True
+    assert raised.index(False, 3) - 2 == 60
+
+
+def test_a_value_that_is_not_known_neither_raises_nor_clears() -> None:
+    assert not any(run([0] * 100, 1.0, 0.0, 1))
+    assert all(run([1] + [0] * 1000, 1.0, 0.0, 1))
+
+
+def test_a_long_silence_does_not_clear_by_itself() -> None:
+    assert run([1, -1], 86_400.0, 0.0, 1) == [True, True]
+
+
+def test_findings_outgrow_their_first_table() -> None:
+    whole, real = findings.new_found()
+    count = 0
+    for k in range(100):
+        whole, real, count = findings.emit(whole, real, count, k, 1, 1, k, 2, 5, 0.5, 0.1, 0.2)
+    assert count == 100
+    np.testing.assert_array_equal(whole[:100, 0], np.arange(100))
+
+
+def test_merging_orders_by_row_then_kind_then_subject() -> None:
+    def one(row: int, kind: int, subject: int) -> findings.Found:
+        whole, real, count = findings.emit(*findings.new_found(), 0, row, kind, 1, subject, 1, 0, row, 0.0, 0.0)
+        return whole[:count], real[:count]
+
+    whole, real = findings.merge([one(3, 1, 0), one(1, 2, 7), one(1, 2, 4), one(1, 0, 9)])
+    assert whole[:, [0, 1, 3]].tolist() == [[1, 0, 9], [1, 2, 4], [1, 2, 7], [3, 1, 0]]
+    assert real[:, 0].tolist() == [1.0, 1.0, 1.0, 3.0]
