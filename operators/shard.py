@@ -103,6 +103,9 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         self._slot_of: dict[str, int] = {}
         self._model: PackModel | None = None
         self._step: Step | None = None
+        self._room = 0  # slots that the step's arrays have room for
+        # The pack table of the newest block, and the slot of each of its packs: most sources keep their table.
+        self._table: tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int32]] = ((), (), np.zeros(0, np.int32))
         self._evict: Rows | None = None
         if resume is not None:
             self._restore(resume)
@@ -163,7 +166,8 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         step = self._ready(resume["model"])
         model = self._model
         assert model is not None
-        step.state = kernel.restore(type(step.state), resume["arrays"], len(self._slots), model.series, model.probes)
+        self._room = len(self._slots)
+        step.state = kernel.restore(type(step.state), resume["arrays"], self._room, model.series, model.probes)
         step.load(resume["more"])
         last = step.last_t_ns() if self._assigns else None
         if last is not None and len(last):
@@ -176,26 +180,31 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         if self._step is None:
             self._model = self._packs(model)
             self._step = self._build(self._model, self._slots)
-        assert self._model is not None
-        room = kernel.capacity(self._step.state)
-        if room < len(self._slots):
-            room = max(len(self._slots), 2 * room)
-            self._step.state = kernel.moved(self._step.state, slice(None), room, self._model.series, self._model.probes)
+        if self._room < len(self._slots):
+            self._move(slice(None), max(len(self._slots), 2 * self._room))
         return self._step
+
+    def _move(self, slots: NDArray[np.int64] | slice, room: int) -> None:
+        assert self._step is not None
+        assert self._model is not None
+        self._step.state = kernel.moved(self._step.state, slots, room, self._model.series, self._model.probes)
+        self._room = room
 
     def _admit(self, block: FrameBlock) -> FrameBlock:
         if not self._assigns:
             self._check(block.derived["slot"], block.derived["pack_hash"], block.pack, block.packs, block.vehicles)
             return block
         known = self._slot_of
-        new = [i for i, p in enumerate(block.packs) if p not in known]
-        if new:
-            for i in new:
-                known[block.packs[i]] = len(known)
-            self._slots.add([block.packs[i] for i in new], [block.vehicles[i] for i in new])
-        of_pack = np.fromiter((known[p] for p in block.packs), np.int32, len(block.packs))
-        self._note_vehicles(of_pack.tolist(), block.packs, block.vehicles)
-        slot = of_pack[block.pack]
+        if block.packs is not self._table[0] or block.vehicles is not self._table[1]:
+            new = [i for i, p in enumerate(block.packs) if p not in known]
+            if new:
+                for i in new:
+                    known[block.packs[i]] = len(known)
+                self._slots.add([block.packs[i] for i in new], [block.vehicles[i] for i in new])
+            of_pack = np.fromiter((known[p] for p in block.packs), np.int32, len(block.packs))
+            self._note_vehicles(of_pack.tolist(), block.packs, block.vehicles)
+            self._table = (block.packs, block.vehicles, of_pack)
+        slot = self._table[2][block.pack]
         return block.with_derived(slot=slot, pack_hash=self._slots.pack_hash[slot])
 
     def _on_rows(self, rows: Rows) -> list[Item]:
@@ -228,9 +237,8 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
                 [packs[i] if i >= 0 else "" for i in first.tolist()],
                 [vehicles[i] if i >= 0 else "" for i in first.tolist()],
             )
-        unnamed = self._slots.pack_hash[slot] != pack_hash
-        if unnamed.any():
-            for row in np.flatnonzero(unnamed).tolist():
+        if not np.array_equal(self._slots.pack_hash[slot], pack_hash):
+            for row in np.flatnonzero(self._slots.pack_hash[slot] != pack_hash).tolist():
                 s = int(slot[row])
                 assert self._slots.packs[s] in {"", packs[pack[row]]}, (
                     f"slot {s} belongs to pack {self._slots.packs[s]}, not to {packs[pack[row]]}"
@@ -253,8 +261,9 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         kept = kept[kept < len(self._slots)]
         self._slots.keep(kept)
         self._slot_of = {p: s for s, p in enumerate(self._slots.packs)}
-        if self._step is not None and self._model is not None:
-            self._step.state = kernel.moved(self._step.state, kept, len(kept), self._model.series, self._model.probes)
+        self._table = ((), (), np.zeros(0, np.int32))
+        if self._step is not None:
+            self._move(kept, len(kept))
             self._step.keep(kept)
 
 

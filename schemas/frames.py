@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -139,16 +140,43 @@ class FrameBlock:
         )
 
     def by_shard(self, shards: int) -> Iterator[tuple[str, FrameBlock]]:
-        """Cut into (shard key, block) by pack, rows kept in order; keys in ascending order."""
+        """Cut into (shard key, block) by pack, rows kept in order; keys in ascending order.
+
+        A part's pack table holds the packs of its shard, in the order of this block's.
+        """
         if not len(self):
             return
-        of_pack = np.fromiter((shard_of(p, shards) for p in self.packs), np.int32, len(self.packs))
-        of_row = of_pack[self.pack]
+        table = _shards_of(self.packs, self.vehicles, shards)
+        of_row = table.shard[self.pack]
         order = np.argsort(of_row, kind="stable")
+        # All rows are moved once; the parts are views.
+        sorted_ = replace(self.take(order), pack=table.place[self.pack[order]])
         present, starts = np.unique(of_row[order], return_index=True)
         ends = [*starts[1:].tolist(), len(self)]
         for shard, a, b in zip(present.tolist(), starts.tolist(), ends, strict=True):
-            yield f"{self.model}/{shard:03d}", self.take(order[a:b]).pruned()
+            packs, vehicles = table.members[shard]
+            yield f"{self.model}/{shard:03d}", replace(sorted_.take(slice(a, b)), packs=packs, vehicles=vehicles)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shards:
+    """A pack table cut by shard: each pack's shard and place in it (both (packs,)), and each shard's packs."""
+
+    shard: NDArray[np.int32]
+    place: NDArray[np.int32]
+    members: Mapping[int, tuple[tuple[str, ...], tuple[str, ...]]]
+
+
+@lru_cache(maxsize=256)  # a source that keeps its table has it cut once
+def _shards_of(packs: tuple[str, ...], vehicles: tuple[str, ...], shards: int) -> _Shards:
+    shard = np.fromiter((shard_of(p, shards) for p in packs), np.int32, len(packs))
+    place = np.empty(len(packs), np.int32)
+    members = {}
+    for s in np.unique(shard).tolist():
+        mine = np.flatnonzero(shard == s)
+        place[mine] = np.arange(mine.size)
+        members[s] = (tuple(packs[i] for i in mine.tolist()), tuple(vehicles[i] for i in mine.tolist()))
+    return _Shards(shard, place, members)
 
 
 _ROW_FIELDS = tuple(
@@ -171,11 +199,7 @@ def make_block(
     """
     t_ns = np.ascontiguousarray(columns.pop("t_ns"), np.int64)
     n = t_ns.size
-    table = tuple(packs)
-    owners = table if vehicles is None else tuple(vehicles)
-    if len(owners) != len(table):
-        msg = f"vehicles must be as long as packs ({len(table)}); got {len(owners)}"
-        raise ValueError(msg)
+    table, owners = _names(packs, vehicles)
     rows: dict[str, NDArray[Any]] = {"t_ns": t_ns}
     for name in ("cell_v", "temp_c"):
         rows[name] = np.ascontiguousarray(columns.pop(name), np.float32)
@@ -202,6 +226,19 @@ def make_block(
     return FrameBlock(model, table, owners, context=_context(context or {}, n), **rows)
 
 
+def _names(packs: Sequence[str], vehicles: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    table = tuple(packs)
+    owners = table if vehicles is None else tuple(vehicles)
+    if len(set(table)) < len(table):
+        twice = next(p for i, p in enumerate(table) if p in table[:i])
+        msg = f"packs must name each pack once; got {twice!r} twice"
+        raise ValueError(msg)
+    if len(owners) != len(table):
+        msg = f"vehicles must be as long as packs ({len(table)}); got {len(owners)}"
+        raise ValueError(msg)
+    return table, owners
+
+
 def _context(columns: Mapping[str, NDArray[Any]], n: int) -> dict[str, NDArray[Any]]:
     for name, column in columns.items():
         if name not in CONTEXT:
@@ -211,6 +248,17 @@ def _context(columns: Mapping[str, NDArray[Any]], n: int) -> dict[str, NDArray[A
             msg = f"context column {name} must have {n} rows; got shape {np.shape(column)}"
             raise ValueError(msg)
     return {k: np.ascontiguousarray(columns[k], CONTEXT[k]) for k in sorted(columns)}
+
+
+def pack_table(packs: Iterable[str], vehicles: Iterable[str]) -> tuple[list[str], list[str], NDArray[np.int32]]:
+    """Name each pack once, with the last vehicle given for it; gives also the place of each pack given."""
+    place: dict[str, int] = {}
+    owner: dict[str, str] = {}
+    places = []
+    for pack, vehicle in zip(packs, vehicles, strict=True):
+        places.append(place.setdefault(pack, len(place)))
+        owner[pack] = vehicle
+    return list(place), [owner[p] for p in place], np.array(places, np.int32)
 
 
 def missing_context(name: str, n: int) -> NDArray[Any]:
@@ -234,8 +282,8 @@ def concat(blocks: Sequence[FrameBlock]) -> FrameBlock:
             got = f"{block.model} ({block.cells} cells, {block.probes} probes)"
             msg = f"blocks must share {first.model} ({first.cells} cells, {first.probes} probes); got {got}"
             raise ValueError(msg)
-        if block.packs is first.packs and index:
-            index.append(block.pack)
+        if index and block.packs is first.packs and block.vehicles is first.vehicles:
+            index.append(block.pack)  # packs are named once, so the first block's places are the joined ones
             continue
         remap = np.empty(len(block.packs), np.int32)
         for i, (pack, vehicle) in enumerate(zip(block.packs, block.vehicles, strict=True)):

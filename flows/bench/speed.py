@@ -27,7 +27,7 @@ from schemas.frames import FrameBlock
 from schemas.pack import load_pack
 from sinks.lake import LakeSink, publish_pending
 
-SHARDS = 64
+SHARDS = 16
 SETTINGS = FleetSettings(shards=SHARDS)
 EPOCH_S = 30.0  # the default
 
