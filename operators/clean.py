@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,7 +44,8 @@ class CleanStep(Step):
             self._pack.name, self._slots.packs, vehicles=self._slots.vehicles, pack=[], t_ns=[],
             cell_v=np.empty((0, self._pack.series)), temp_c=np.empty((0, self._pack.probes)),
         )  # fmt: skip
-        return self._items(kernel.finish(self._cfg, self.state, self._pool, self._pack.nominal_ah, nothing))
+        released = kernel.finish(self._cfg, self.state, self._pool, self._pack.nominal_ah, nothing)
+        return self._items(replace(released, frames=released.frames.pruned()))
 
     def last_t_ns(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Give each pack's newest time."""
@@ -60,12 +62,14 @@ class CleanStep(Step):
     def _items(self, released: kernel.Released) -> list[Item]:
         items: list[Item] = []
         if len(released.frames):
-            frames = released.frames.pruned()
-            items.append(frames.with_derived(pack_hash=self._slots.pack_hash[frames.derived["slot"]]))
+            frames = released.frames
+            if "pack_hash" not in frames.derived:
+                frames = frames.with_derived(pack_hash=self._slots.pack_hash[frames.derived["slot"]])
+            items.append(frames)
         items += [self._gap(*row) for row in released.gaps.tolist()]
-        refused = released.refused
-        for row, (_, _, why, expected_ns) in enumerate(released.refusals.tolist()):
-            items.append(self._dead_letter(refused, row, kernel.REASONS[why], expected_ns))
+        if released.refused is not None:
+            for row, (_, _, why, expected_ns) in enumerate(released.refusals.tolist()):
+                items.append(self._dead_letter(released.refused, row, kernel.REASONS[why], expected_ns))
         return items
 
     def _gap(self, slot: int, first: int, last: int, from_ns: int, to_ns: int) -> Gap:

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.kernels import order, plausible
+from operators.kernels import lines, order, plausible
 from operators.kernels.plausible import PlausibleConfig, PlausibleState
 from operators.kernels.pool import Pool
 from operators.kernels.waiting import COUNT, empty_ends
 from schemas.frames import FrameBlock
 
-REASONS = order.REASONS
+REASONS = lines.REASONS
 _NS = 10**9
+_RELEASED = ("src", "content", "dt_s", "slot", "flags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,18 @@ class CleanConfig:
 class CleanState:
     """One slot per pack: its line in time and number, what it released lately, its last values."""
 
-    line: NDArray[Any]  # (S,) order.LINE
+    line: NDArray[Any]  # (S,) lines.LINE
     ends: NDArray[np.int32]  # (S, lists, 3) first, last and number of the nodes in its lists
-    ring: NDArray[np.uint32]  # (S, order.MARKS) marks of released and refused frames
+    ring: NDArray[np.uint32]  # (S, lines.MARKS) marks of released and refused frames
     values: PlausibleState
 
     @classmethod
     def empty(cls, slots: int, cells: int, probes: int) -> CleanState:
         """State of packs never seen."""
         return cls(
-            order.fresh(slots),
+            lines.fresh(slots),
             empty_ends(slots),
-            np.zeros((slots, order.MARKS), np.uint32),
+            np.zeros((slots, lines.MARKS), np.uint32),
             PlausibleState.empty(slots, cells, probes),
         )
 
@@ -65,9 +66,9 @@ class Released:
     """What became of the frames: `frames` with slot, dt_s, quality and cells_ok; refusals row by row; gaps."""
 
     frames: FrameBlock
-    refused: FrameBlock
-    refusals: NDArray[Any]  # order.REFUSAL, one per row of `refused`
-    gaps: NDArray[Any]  # order.GAP
+    refused: FrameBlock | None
+    refusals: NDArray[Any]  # lines.REFUSAL, one per row of `refused`
+    gaps: NDArray[Any]  # lines.GAP
 
 
 def step(cfg: CleanConfig, state: CleanState, pool: Pool, nominal_ah: float, block: FrameBlock) -> Released:
@@ -78,7 +79,7 @@ def step(cfg: CleanConfig, state: CleanState, pool: Pool, nominal_ah: float, blo
     """
     slot = block.derived["slot"]
     content, odd = plausible.screen(cfg.values, block.current_a, block.pack_v, block.cell_v, block.temp_c)
-    out = order.room(len(block) + pool.waiting)
+    out = lines.room(len(block) + pool.waiting)
     row = _walk(cfg, state, pool, block, content, out, 0)
     while row < len(block):
         pool.grow()
@@ -91,7 +92,7 @@ def step(cfg: CleanConfig, state: CleanState, pool: Pool, nominal_ah: float, blo
 def finish(cfg: CleanConfig, state: CleanState, pool: Pool, nominal_ah: float, nothing: FrameBlock) -> Released:
     """Give all that waits, in order: the input has ended.  `nothing`: no rows, but pack and vehicle of each slot."""
     block = nothing.with_derived(slot=np.zeros(0, np.int32))
-    out = order.room(pool.waiting)
+    out = lines.room(pool.waiting)
     _walk(cfg, state, pool, block, np.zeros(0, np.int64), out, 0, end=True)
     pack_of = np.arange(len(state.line), dtype=np.int32)
     return _released(cfg, state, pool, nominal_ah, block, out, pack_of, odd=True)
@@ -106,14 +107,14 @@ def last_t_ns(state: CleanState) -> NDArray[np.int64]:
 
 
 def _released(
-    cfg: CleanConfig, state: CleanState, pool: Pool, nominal_ah: float, block: FrameBlock, out: order.Result,
+    cfg: CleanConfig, state: CleanState, pool: Pool, nominal_ah: float, block: FrameBlock, out: lines.Result,
     pack_of: NDArray[np.int32], *, odd: bool,
 ) -> Released:  # fmt: skip
     frames_n, refused_n, gaps_n, mixed = out.num.tolist()
-    src, content, dt_s, slot, flags = (np.ascontiguousarray(out.released[k][:frames_n]) for k in order.RELEASE.fields)
+    src, content, dt_s, slot, flags = (np.ascontiguousarray(out.released[k][:frames_n]) for k in _RELEASED)
     frames = pool.take(src, pack_of[slot], block) if mixed else block
     refusals = out.refused[:refused_n]
-    refused = block.take(slice(0, 0))
+    refused = None
     if refused_n:
         refused = pool.take(np.ascontiguousarray(refusals["src"]), pack_of[refusals["slot"]], block)
     pool.store(block)
@@ -130,13 +131,13 @@ def _released(
 
 
 def _walk(
-    cfg: CleanConfig, state: CleanState, pool: Pool, block: FrameBlock, content: NDArray[np.int64], out: order.Result,
+    cfg: CleanConfig, state: CleanState, pool: Pool, block: FrameBlock, content: NDArray[np.int64], out: lines.Result,
     start: int, *, end: bool = False,
 ) -> int:  # fmt: skip
-    columns = order.Columns(block.derived["slot"], block.t_ns, block.seq, block.lane, block.recv_ns, content)
-    lines = order.Lines(state.line, state.ends, state.ring, pool.node, pool.ctl)
-    rules = order.Rules(
+    columns = lines.Columns(block.derived["slot"], block.t_ns, block.seq, block.lane, block.recv_ns, content)
+    packs = lines.Lines(state.line, state.ends, state.ring, pool.node, pool.ctl)
+    rules = lines.Rules(
         int(cfg.lateness_s * _NS), int(cfg.clock_jump_s * _NS), int(cfg.min_time_s * _NS), int(cfg.silence_s * _NS),
         cfg.most_waiting,
     )  # fmt: skip
-    return int(order.walk(start, columns, lines, out, rules, end))
+    return int(order.walk(start, columns, packs, out, rules, end))

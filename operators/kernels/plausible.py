@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from schemas.frames import LIVE
 from schemas.quality import (
-    CELL_RANGE, CELL_RATE, CURRENT_RANGE, FROZEN, INCOMPLETE, NO_CELLS, PACK_V_RANGE, SUM_MISMATCH, SWEEP_SKEW,
+    CELL_RANGE,
+    CELL_RATE,
+    CURRENT_RANGE,
+    FROZEN,
+    INCOMPLETE,
+    NO_CELLS,
+    PACK_V_RANGE,
+    SUM_MISMATCH,
+    SWEEP_SKEW,
     TEMP_RANGE,
 )  # fmt: skip
 
@@ -108,19 +116,17 @@ def screen(
     words × keys is universal, so two contents share it with probability 2^-32.
     """
     content = np.empty(len(cell_v), np.int64)
-    bits = (x.view(np.uint32) for x in (current_a, pack_v, cell_v, temp_c))
+    i_bits, p_bits, v_bits, t_bits = (x.view(np.uint32) for x in (current_a, pack_v, cell_v, temp_c))
+    bounds = (cfg.cell_v_min, cfg.cell_v_max, cfg.temp_c_min, cfg.temp_c_max, cfg.current_a_max, cfg.pack_v_max)
     odd = _screen(
-        current_a, pack_v, cell_v, temp_c, *bits, _keys(2 + cell_v.shape[1] + temp_c.shape[1]), content,
-        np.array([cfg.cell_v_min, cfg.cell_v_max, cfg.temp_c_min, cfg.temp_c_max, cfg.current_a_max, cfg.pack_v_max],
-                 np.float32),
+        current_a, pack_v, cell_v, temp_c, i_bits, p_bits, v_bits, t_bits,
+        _keys(2 + cell_v.shape[1] + temp_c.shape[1]), content, np.array(bounds, np.float32),
     )  # fmt: skip
     return content, bool(odd)
 
 
 @njit(cache=True, error_model="numpy")
-def _screen(
-    current_a, pack_v, cell_v, temp_c, current_bits, pack_bits, cell_bits, temp_bits, keys, content, bounds
-):
+def _screen(current_a, pack_v, cell_v, temp_c, current_bits, pack_bits, cell_bits, temp_bits, keys, content, bounds):
     cells, probes = cell_v.shape[1], temp_c.shape[1]
     v_min, v_max, t_min, t_max, i_max, p_max = bounds
     odd = 0
@@ -212,7 +218,7 @@ def _walk(slot, lane, content, dt_s, current_a, pack_v, cell_v, temp_c, past, la
             still = (not first) & (content[n] == r.content) & (abs(i) > frozen_a)
             r.still = r.still + 1 if still else 0
             r.still_s = r.still_s + dt_s[n] if still else 0.0
-            if r.still >= frozen_repeats and r.still_s >= frozen_s:
+            if r.still >= frozen_repeats and r.still_s > frozen_s - 1e-6:  # a sum of periods
                 flags |= FROZEN
             stepped = abs(i - r.current_a) > step_a
             if valid == cells and p == p and not stepped:

@@ -56,10 +56,8 @@ class Pool:
         have = self.columns.get(name)
         if have is None or len(have) < len(self.node):
             rows = len(self.node)
-            if name in _FIXED:
-                new = np.zeros((rows, *like.shape[1:]), like.dtype)
-            else:
-                new = missing_context(name, rows)
+            shape = (rows, *like.shape[1:])
+            new = np.zeros(shape, like.dtype) if name in _FIXED else missing_context(name, rows)
             if have is not None:
                 new[: len(have)] = have
             self.columns[name] = have = new
@@ -73,7 +71,7 @@ class Pool:
         places, fresh = -1 - src[held], np.flatnonzero(src >= 0)
         rows = src[fresh]
         given = _columns(block)
-        out: dict[str, NDArray[Any]] = {}
+        out: dict[str, Any] = {}
         for name in given.keys() | self.columns.keys():
             like = given.get(name, self.columns.get(name))
             assert like is not None
@@ -81,7 +79,7 @@ class Pool:
             column[fresh] = given[name][rows] if name in given else missing_context(name, 1)
             column[held] = self.columns[name][places] if name in self.columns else missing_context(name, 1)
             out[name] = column
-        fixed = {name: out.pop(name) for name in _FIXED}
+        fixed: dict[str, Any] = {name: out.pop(name) for name in _FIXED}
         return FrameBlock(block.model, block.packs, block.vehicles, pack, **fixed, context=dict(sorted(out.items())))
 
     def dump(self, ends: NDArray[np.int32]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -19,7 +21,8 @@ LISTS = 3
 HEAD, TAIL, COUNT = range(3)
 
 # For functions that only compiled code calls: no way in from Python is made, and a call from there would crash.
-inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inner = njit(**_INNER)
 
 FREE, USED = range(2)  # what `ctl` holds: the first free node (-1: none), and how many are in use
 
@@ -36,9 +39,7 @@ def table(rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return grown(np.zeros((0, FIELDS), np.int64), np.array([-1, 0], np.int64), rows)
 
 
-def grown(
-    node: NDArray[np.int64], ctl: NDArray[np.int64], rows: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def grown(node: NDArray[np.int64], ctl: NDArray[np.int64], rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give a larger table with the same nodes in use, and its ctl; no node may be free in the old one."""
     assert ctl[FREE] < 0
     new = np.zeros((rows, FIELDS), np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 
 from operators.clean import CleanStep
 from operators.kernels.clean import CleanConfig
-from operators.shard import ShardLogic
+from operators.shard import ShardLogic, Slots
 from schemas.events import DeadLetter, Gap, Item, Tick
 from schemas.frames import BACKFILL, FrameBlock, make_block
-from schemas.pack import load_pack
+from schemas.pack import PackModel, load_pack
 from schemas.quality import BOOT, GAP_BEFORE
 from schemas.wire import decode
 
@@ -27,7 +28,10 @@ EXAMPLES = int(os.environ.get("IBMS_EXAMPLES", "60"))
 
 
 def shard(resume: dict[str, object] | None = None) -> ShardLogic:
-    return ShardLogic(lambda pack, slots: CleanStep(pack, slots, CleanConfig(), "test"), load_pack, resume, assigns=True)
+    def build(pack: PackModel, slots: Slots) -> CleanStep:
+        return CleanStep(pack, slots, CleanConfig(), "test")
+
+    return ShardLogic(build, load_pack, resume, assigns=True)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Frame:
         return self.stamp_ns != self.true_ns
 
 
-def block(frames: list[Frame], packs: tuple[str, ...] = ("A", "B"), **more: object) -> FrameBlock:
+def block(frames: list[Frame], packs: tuple[str, ...] = ("A", "B"), **more: Any) -> FrameBlock:
     number = np.array([f.number for f in frames], np.float64)
     return make_block(
         MODEL,
@@ -178,7 +182,10 @@ def fleets(draw: st.DrawFn) -> list[list[Frame]]:
 
 def disorder(lines: list[list[Frame]], rng: np.random.Generator, repeats: float) -> list[Frame]:
     """Let each frame and its repeats arrive up to the lateness after it was made; packs are interleaved."""
-    late = lambda f: (f.true_ns + int(rng.integers(0, LATENESS_NS + 1)), f)  # noqa: E731
+
+    def late(f: Frame) -> tuple[int, Frame]:
+        return f.true_ns + int(rng.integers(0, LATENESS_NS + 1)), f
+
     arrivals = [late(f) for line in lines for f in line]
     arrivals += [late(f) for line in lines for f in line if rng.random() < repeats]
     return [f for _, f in sorted(arrivals, key=lambda a: a[0])]
@@ -205,3 +212,154 @@ def test_disorder_repeats_losses_wrong_clocks_and_cuts_leave_what_the_packs_made
     cuts = sorted(rng.choice(len(arrivals), int(rng.integers(0, 9))).tolist())
     other = run(arrivals, list(range(1, len(arrivals))) if one_by_one else cuts)
     assert other == plain
+
+
+def by_time(lines: list[list[Frame]]) -> Seen:
+    """Say what must come out of frames that nobody counted: silences instead of missing numbers."""
+    seen = truth([[replace(f, boot=False) for f in line] for line in lines])
+    seen.gaps = []
+    for name, rows in seen.released.items():
+        periods: list[float] = []
+        for k, (number, t_ns, _, _, dt_s) in enumerate(rows):
+            recent = sorted(periods[-3:])
+            silent = bool(recent) and dt_s > max(10 * recent[len(recent) // 2 if len(recent) > 2 else 0], 60.0)
+            if silent:
+                seen.gaps.append((name, -1, -1, -1, rows[k - 1][1], t_ns))
+            rows[k] = (number, t_ns, -1, GAP_BEFORE if silent else 0, dt_s)
+            if k:
+                periods.append(dt_s)
+    seen.gaps.sort()
+    return seen
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(fleets(), st.integers(0, 2**32), st.sampled_from([0.0, 0.1, 0.5]))
+def test_without_a_counter_time_alone_gives_the_same_order_and_the_silences(
+    lines: list[list[Frame]], seed: int, repeats: float
+) -> None:
+    uncounted = [[replace(f, seq=-1) for f in line if f.stamp_ns <= f.true_ns] for line in lines]
+    rng = np.random.default_rng(seed)
+    arrivals = disorder(uncounted, rng, repeats)
+    seen = run(arrivals, sorted(rng.choice(len(arrivals), 4).tolist()))
+    true = by_time(uncounted)
+    assert seen.released == true.released
+    assert seen.gaps == true.gaps
+    assert [x[:4] for x in seen.letters] == [x[:4] for x in true.letters]
+
+
+def line(n: int, *, pack: int = 0, period: int = S, seq: int = 10, start: int = T0) -> list[Frame]:
+    return [Frame(pack, start + k * period, seq + k if seq >= 0 else -1, start + k * period, k) for k in range(n)]
+
+
+def released(seen: Seen, pack: str = "A") -> list[int]:
+    return [row[0] for row in seen.released.get(pack, [])]
+
+
+@pytest.mark.parametrize("seq", [10, -1])
+def test_a_frame_stamped_five_minutes_ahead_or_1970_makes_no_correct_frame_late(seq: int) -> None:
+    frames = line(60, seq=seq)
+    frames[20] = replace(frames[20], stamp_ns=frames[20].true_ns + 300 * S)
+    frames[40] = replace(frames[40], stamp_ns=5 * S)
+    seen = run(frames, [7, 21, 22, 41])
+    assert released(seen) == [k for k in range(60) if k not in {20, 40}]
+    assert seen.gaps == []
+    assert [x[1:4] for x in seen.letters] == [
+        ("clock_future", 20, frames[20].stamp_ns),
+        ("clock_past", 40, frames[40].stamp_ns),
+    ]
+    for letter, k in zip(seen.letters, (20, 40), strict=True):
+        assert abs(letter[4] - frames[k].true_ns) <= (1 if seq >= 0 else S)
+
+
+def test_a_frame_stamped_ahead_that_comes_last_is_refused_because_later_numbers_came_before_it() -> None:
+    frames = line(20)
+    wrong = replace(frames[16], stamp_ns=frames[16].true_ns + 300 * S)
+    seen = run([*frames[:16], *frames[17:], wrong], [18])
+    assert [x[1:] for x in seen.letters] == [("clock_future", 16, wrong.stamp_ns, wrong.true_ns)]
+    assert seen.gaps == []
+
+
+@pytest.mark.parametrize("seq", [10, -1])
+def test_a_real_gap_continues_and_passes(seq: int) -> None:
+    frames = line(20, seq=seq) + [
+        replace(f, number=f.number + 20) for f in line(20, seq=seq + 20 if seq >= 0 else -1, start=T0 + 5000 * S)
+    ]
+    seen = run(frames, [])
+    assert released(seen) == list(range(40))
+    assert seen.letters == []
+    assert len(seen.gaps) == (0 if seq >= 0 else 1)
+
+
+def test_frames_minutes_apart_pass_although_each_is_a_jump() -> None:
+    assert released(run(line(30, period=300 * S, seq=-1), [3, 9])) == list(range(30))
+    assert released(run(line(30, period=300 * S), [3, 9])) == list(range(30))
+
+
+def test_with_the_broker_s_time_a_wrong_clock_is_refused_at_once_and_a_gap_holds_nothing() -> None:
+    frames = line(12) + [replace(f, number=f.number + 12) for f in line(9, seq=22, start=T0 + 5000 * S)]
+    frames[9] = replace(frames[9], stamp_ns=frames[9].true_ns + 61 * S)
+    frames[10] = replace(frames[10], stamp_ns=frames[10].true_ns + 59 * S)  # within what is believed
+    logic = shard()
+    recv = [f.true_ns for f in frames]
+    first = gather(list(logic.on_batch([block(frames[:10], recv_ns=recv[:10])])[0]))
+    assert released(first) == list(range(9))
+    assert [x[1:] for x in first.letters] == [("clock_future", 9, frames[9].stamp_ns, frames[9].true_ns)]
+    then = gather(list(logic.on_batch([block(frames[10:], recv_ns=recv[10:])])[0]))
+    assert sorted(released(then)) == list(range(10, 21))
+    assert then.letters == []
+
+
+def test_backfill_passes_at_once_and_touches_nothing() -> None:
+    frames = line(12)
+    old = [replace(f, stamp_ns=f.stamp_ns - 86_400 * S) for f in line(3, seq=900)]
+    plain, mixed = shard(), shard()
+    expected = gather([*plain.on_batch([block(frames)])[0], *plain.on_eof()[0]])
+    first = list(mixed.on_batch([block(frames[:6])])[0])
+    again = list(mixed.on_batch([block(old, lane=BACKFILL)])[0])
+    assert [len(x) for x in again if isinstance(x, FrameBlock)] == [3]
+    rest = [*mixed.on_batch([block(frames[6:])])[0], *mixed.on_eof()[0]]
+    assert gather([*first, *rest]) == expected
+
+
+def test_another_content_under_the_same_number_and_time_is_a_conflict_and_a_repeat_is_not() -> None:
+    frames = line(20)
+    other = replace(frames[12], number=99)
+    logic = shard()
+    seen = gather([*logic.on_batch([block([*frames[:15], frames[12], other, *frames[15:]])])[0], *logic.on_eof()[0]])
+    assert released(seen) == list(range(20))
+    assert [x[1:3] for x in seen.letters] == [("seq_conflict", 99)]
+    assert logic._step is not None
+    assert int(logic._step.state.line["repeats"].sum()) == 1
+
+
+def test_of_two_contents_at_one_time_that_nobody_counted_the_same_one_wins_in_any_order() -> None:
+    frames = line(20, seq=-1)
+    other = replace(frames[12], number=99)
+    one = run([*frames[:12], other, *frames[12:]], [])
+    two = run([*frames[:13], other, *frames[13:]], [13])
+    assert one == two
+    assert [x[1] for x in one.letters] == ["time_conflict"]
+
+
+def test_a_frame_behind_those_passed_on_is_late_and_its_number_stays_a_gap() -> None:
+    frames = line(30)
+    seen = run([*frames[:10], *frames[11:25], frames[10], *frames[25:]], [5, 24])
+    assert released(seen) == [k for k in range(30) if k != 10]
+    assert [x[1:3] for x in seen.letters] == [("late", 10)]
+    assert [x[1:4] for x in seen.gaps] == [(20, 20, 1)]
+
+
+def test_an_empty_end_emits_nothing_and_a_shard_without_frames_has_none() -> None:
+    logic = shard()
+    assert list(logic.on_eof()[0]) == []
+    assert list(shard(logic.snapshot()).on_eof()[0]) == []
+
+
+def test_half_a_percent_of_lost_frames_are_exactly_what_the_ledger_names() -> None:
+    rng = np.random.default_rng(3)
+    frames = line(4000)
+    lost = {int(k) for k in np.flatnonzero(rng.random(4000) < 0.005) if 0 < k < 3999}
+    seen = run([f for f in frames if f.number not in lost], sorted(rng.choice(3900, 20).tolist()))
+    named = {k - 10 for _, low, high, _, _, _ in seen.gaps for k in range(low, high + 1)}
+    assert named == lost
+    assert len(lost) > 10

@@ -1,0 +1,158 @@
+"""In what order accepted frames of a pack go, and which of its numbers are missing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from operators.kernels.lines import (
+    NEAR,
+    NONE,
+    TIME_CONFLICT,
+    emit,
+    expected_ns,
+    expel,
+    follows,
+    gap,
+    mark_of,
+    period_s,
+    place_of,
+    refuse,
+    source,
+)
+from operators.kernels.waiting import AT, COUNT, HASH, NEXT, REFUSED, SINCE, WAIT, A, B, first, free_node, inner, unlink
+from schemas.quality import BOOT, GAP_BEFORE
+
+
+@inner
+def drain(st, out, rules, s, watermark):
+    """Release what is next in number or has been passed by the watermark."""
+    r = st.line[s]
+    while True:
+        _settle(st, out, rules, s)
+        i = first(st.ends, s, WAIT)
+        if i < 0:
+            return
+        t, q = st.node[i, A], st.node[i, B]
+        passed = t < watermark or st.ends[s, WAIT, COUNT] > rules.most_waiting
+        if not (passed or t <= r.last_t or follows(r, t, q)):
+            return
+        unlink(st.node, st.ends, s, WAIT, i)
+        if t <= r.last_t:
+            refuse(st, out, s, i, TIME_CONFLICT)
+        else:
+            release(st, out, rules, s, t, q, st.node[i, HASH], source(st.node, i))
+            free_node(st.node, st.ctl, i)
+
+
+@inner
+def release(st, out, rules, s, t, q, content, src):
+    """Let a frame go, and account for the numbers or the time between."""
+    r = st.line[s]
+    flags, steps, boot = 0, 1, False
+    dt_s = (t - r.last_t) / 1e9 if r.last_t > 0 else np.nan
+    if q < 0:
+        if dt_s * 1e9 > max(10e9 * period_s(r), rules.silence):
+            gap(out, s, NONE, NONE, r.last_t, t)
+            flags = GAP_BEFORE
+    elif r.last_seq < 0 or q <= r.last_seq:
+        boot = r.last_seq >= 0
+        flags = BOOT if boot else 0
+        _restart(st, out, rules, s, t, q)
+    else:
+        if q > r.last_seq + 1:
+            flags = GAP_BEFORE if _account(st, out, rules, s, t, q) else 0
+        steps = q - r.real_seq
+        _advance(r, q)
+    mark = mark_of(t, q, content)
+    st.ring[s, place_of(q, mark)] = mark
+    if q >= 0:
+        r.real_seq = q
+    if dt_s == dt_s and not boot:
+        r.period2, r.period1, r.period = r.period1, r.period, np.float32(dt_s / steps)
+    if dt_s * 1e9 > rules.lateness:  # what waits for its number may belong to the line behind the silence
+        i = first(st.ends, s, REFUSED)
+        while i >= 0:
+            st.node[i, SINCE] = max(st.node[i, SINCE], t)
+            i = st.node[i, NEXT]
+    r.last_t = t
+    emit(out, src, s, content, dt_s, flags)
+
+
+@inner
+def _account(st, out, rules, s, t, q):
+    """Write the numbers before `q` into the gap ledger, except those of refused frames; say whether any is missing."""
+    r = st.line[s]
+    missing = False
+    i = first(st.ends, s, REFUSED)
+    while i >= 0 and st.node[i, A] < q:
+        after = st.node[i, NEXT]
+        k = st.node[i, A]
+        if k > r.last_seq and st.node[i, AT] <= t + rules.lateness:
+            if k > r.last_seq + 1:
+                gap(out, s, r.last_seq + 1, k - 1, r.last_t, t)
+                missing = True
+            _place_refused(st, out, s, i, min(expected_ns(r, k), t))
+        i = after
+    if q > r.last_seq + 1:
+        gap(out, s, r.last_seq + 1, q - 1, r.last_t, t)
+        missing = True
+    return missing
+
+
+@inner
+def _restart(st, out, rules, s, t, q):
+    """Begin a count at `q`: refused frames of the old one or before `q` go, those after `q` wait for their place."""
+    r = st.line[s]
+    i = first(st.ends, s, REFUSED)
+    while i >= 0:
+        after = st.node[i, NEXT]
+        k = st.node[i, A]
+        if st.node[i, AT] > t + rules.lateness:
+            pass  # it came too late to be of the time before
+        elif r.last_seq >= 0 and k > r.last_seq and (st.node[i, AT] < t or k < q):
+            expel(st, out, s, i, min(expected_ns(r, k), t))
+        elif 0 < q - k <= NEAR:
+            expel(st, out, s, i, t)
+        else:
+            st.node[i, SINCE] = max(st.node[i, SINCE], t)
+        i = after
+    r.last_seq, r.seen = q, 1
+
+
+@inner
+def _settle(st, out, rules, s):
+    """Count refused frames that are next as seen, and give up those whose place has not come up.
+
+    A frame of time t came before the pack's line was further than t + lateness.
+    """
+    r = st.line[s]
+    i = first(st.ends, s, REFUSED) if r.last_seq >= 0 else -1
+    while i >= 0:
+        after = st.node[i, NEXT]
+        k = st.node[i, A]
+        expected = expected_ns(r, k)
+        head = first(st.ends, s, WAIT)
+        taken = head >= 0 and st.node[head, B] == k
+        if k == r.last_seq + 1 and not taken and st.node[i, AT] <= expected + rules.lateness:
+            _place_refused(st, out, s, i, expected)
+        elif st.node[i, SINCE] + rules.jump < r.last_t:
+            expel(st, out, s, i, st.node[i, SINCE])
+        i = after
+
+
+@inner
+def _place_refused(st, out, s, i, expected):
+    """Count a refused frame's number as seen."""
+    k, t, content = st.node[i, A], st.node[i, B], st.node[i, HASH]
+    mark = mark_of(t, k, content)
+    _advance(st.line[s], k)
+    st.ring[s, place_of(k, mark)] = mark
+    expel(st, out, s, i, expected)
+
+
+@inner
+def _advance(r, q):
+    """Move the count on to `q`; the numbers between were missed."""
+    ahead = q - r.last_seq
+    r.seen = (r.seen << ahead) | 1 if ahead < NEAR else 1
+    r.last_seq = q
