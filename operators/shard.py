@@ -106,6 +106,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         self._room = 0  # slots that the step's arrays have room for
         # The pack table of the newest block, and the slot of each of its packs: most sources keep their table.
         self._table: tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int32]] = ((), (), np.zeros(0, np.int32))
+        self._moved = False  # some pack is or was in a vehicle of another name
         self._evict: Rows | None = None
         if resume is not None:
             self._restore(resume)
@@ -162,6 +163,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         if not resume["model"]:
             return
         self._slots.add(resume["packs"], resume["vehicles"])
+        self._moved = resume["packs"] != resume["vehicles"]
         self._slot_of = {p: s for s, p in enumerate(self._slots.packs)}
         step = self._ready(resume["model"])
         model = self._model
@@ -245,13 +247,14 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
                 )
                 self._slots.packs[s], self._slots.vehicles[s] = packs[pack[row]], vehicles[pack[row]]
                 self._slots.pack_hash[s] = pack_hash[row]
-        if vehicles != packs:
+        if self._moved or vehicles != packs:
             of_pack = np.full(len(packs), -1, np.int64)
             of_pack[pack] = slot
             self._note_vehicles(of_pack.tolist(), packs, vehicles)
 
     def _note_vehicles(self, of_pack: list[int], packs: tuple[str, ...], vehicles: tuple[str, ...]) -> None:
-        if vehicles == packs:
+        self._moved = self._moved or vehicles != packs
+        if not self._moved:
             return
         for s, vehicle in zip(of_pack, vehicles, strict=True):
             if s >= 0:
@@ -279,7 +282,7 @@ def shard_step(
 
 
 def to_shards(shards: int, packs: Packs) -> Callable[[Item], list[tuple[str, Item]]]:
-    """Cut blocks by pack into keyed shards; frames that do not fit their pack model become dead letters."""
+    """Cut blocks by pack into keyed shards; sources must give frames that fit their pack model."""
 
     def cut(item: Item) -> list[tuple[str, Item]]:
         if not isinstance(item, FrameBlock):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from replay.tabular import ROWS, BadPart, Part, batches, open_table
 from schemas.checked import ConfigError
 from schemas.events import DeadLetter
-from schemas.frames import CONTEXT, FrameBlock, make_block, missing_context
+from schemas.frames import CONTEXT, FrameBlock, make_block, missing_context, pack_table
 from schemas.ids import dead_letter_id
 from schemas.message import CELL_COUNT, PROBE_COUNT, UNDECODABLE, Packs
 from schemas.pack import PackModel, load_pack
@@ -151,11 +151,14 @@ def _frames(path: Path, part: Part, pack: PackModel) -> Iterator[FrameBlock | De
     both = np.array(owner.indices, np.int64) * len(vehicle.dictionary) + np.array(vehicle.indices)
     pairs, index = np.unique(both, return_inverse=True)
     names, owners = owner.dictionary.to_pylist(), vehicle.dictionary.to_pylist()
+    ids, vehicles, place = pack_table(
+        [names[p // len(owners)] for p in pairs.tolist()], [owners[p % len(owners)] for p in pairs.tolist()]
+    )
     yield make_block(
         pack.name,
-        [names[p // len(owners)] for p in pairs.tolist()],
-        vehicles=[owners[p % len(owners)] for p in pairs.tolist()],
-        pack=index.reshape(-1),
+        ids,
+        vehicles=vehicles,
+        pack=place[index.reshape(-1)],
         t_ns=np.array(batch.column("t_ns").view(pa.int64()).fill_null(0)),
         cell_v=_matrix(batch.column("cell_v"), n, pack.series),
         temp_c=_matrix(batch.column("temp_c"), n, pack.probes),

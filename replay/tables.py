@@ -16,7 +16,7 @@ from replay.table_time import NS, times
 from replay.tabular import ROWS, BadPart, Part, TableFile, batches, numbers, open_table, row_of, texts
 from schemas.checked import ConfigError
 from schemas.events import DeadLetter
-from schemas.frames import CONTEXT, FrameBlock, make_block, missing_context
+from schemas.frames import CONTEXT, FrameBlock, make_block, missing_context, pack_table
 from schemas.ids import dead_letter_id
 from schemas.mapping import MATRICES, RELATIVE, Choice, ColumnMap, TableMap, load_mapping, mapping_names
 from schemas.message import NO_TIME, UNDECODABLE, Packs
@@ -247,11 +247,13 @@ def _frames(plan: _Plan, part: Part, line: _Line) -> Iterator[FrameBlock | DeadL
         yield _letter(plan, int(part.rows[i]), NO_TIME, f"column {column} holds no time", payload, JSON)
     if not good.any():
         return
+    names = [f"{v}/{p or '-'}" if split and split.packs else v for v, p in pairs]
+    packs, owners, place = pack_table(names, [v for v, _ in pairs])  # stretches share a pack
     block = make_block(
         plan.pack.name,
-        [f"{v}/{p or '-'}" if split and split.packs else v for v, p in pairs],
-        vehicles=[v for v, _ in pairs],
-        pack=which,
+        packs,
+        vehicles=owners,
+        pack=place[which],
         t_ns=t_ns,
         cell_v=_matrix(plan, batch, "cell_v", plan.pack.series),
         temp_c=_matrix(plan, batch, "temp_c", plan.pack.probes),
@@ -261,19 +263,7 @@ def _frames(plan: _Plan, part: Part, line: _Line) -> Iterator[FrameBlock | DeadL
         **{t: _column(plan, batch, t) for t in ("current_a", "pack_v") if t in plan.maps},
         **({"seq": np.nan_to_num(_column(plan, batch, "seq"), nan=-1.0)} if "seq" in plan.maps else {}),
     )
-    yield _merged(block if good.all() else block.take(np.flatnonzero(good)))
-
-
-def _merged(block: FrameBlock) -> FrameBlock:
-    """Give each pack one place in the table: stretches share theirs."""
-    names: dict[tuple[str, str], int] = {}
-    place = np.array(
-        [names.setdefault(pair, len(names)) for pair in zip(block.packs, block.vehicles, strict=True)], np.int32
-    )
-    if len(names) < len(block.packs):
-        packs, vehicles = zip(*names, strict=True)
-        block = block.with_frames(packs=packs, vehicles=vehicles, pack=place[block.pack])
-    return block.pruned()
+    yield block if good.all() else block.take(np.flatnonzero(good)).pruned()
 
 
 def _place(plan: _Plan, t_ns: NDArray[np.int64], good: NDArray[np.bool_], pair: tuple[str, str], line: _Line) -> None:

@@ -7,7 +7,6 @@ out where there is one pack, and so is a column without a value.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.events import DeadLetter
-from schemas.frames import CONTEXT, LIVE, NO_SEQ, FrameBlock, make_block, missing_context
+from schemas.frames import CONTEXT, LIVE, NO_SEQ, FrameBlock, make_block, missing_context, pack_table
 from schemas.message import (
     EMPTY,
     NO_TIME,
@@ -244,7 +243,9 @@ def _block(group: list[Opened], out: list[DeadLetter]) -> tuple[NDArray[np.int64
         good &= ~wrong
     if not good.any():
         return None
-    packs, vehicles, to_global = _pack_table(group)
+    packs, vehicles, to_global = pack_table(
+        (p for one in group for p in one.packs), (v for one in group for v in one.vehicles)
+    )
     first = np.cumsum(owners) - owners
     messages = [one.message for one in group]
     order = np.array([one.order for one in group])
@@ -269,18 +270,6 @@ def _block(group: list[Opened], out: list[DeadLetter]) -> tuple[NDArray[np.int64
     if good.all():
         return order[of_row], block
     return order[of_row[good]], block.take(np.flatnonzero(good)).pruned()
-
-
-def _pack_table(group: Sequence[Opened]) -> tuple[list[str], list[str], NDArray[np.int32]]:
-    """Merge the packs of messages; gives also the place of each message's each pack, one after another."""
-    place: dict[str, int] = {}
-    vehicle_of: dict[str, str] = {}
-    places: list[int] = []
-    for one in group:
-        for pack, vehicle in zip(one.packs, one.vehicles, strict=True):
-            places.append(place.setdefault(pack, len(place)))
-            vehicle_of[pack] = vehicle  # the newest owner of a pack that moved
-    return list(place), [vehicle_of[p] for p in place], np.array(places, np.int32)
 
 
 def _nulls(column: pa.Array) -> NDArray[np.bool_]:

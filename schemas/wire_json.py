@@ -18,7 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from schemas.events import DeadLetter
-from schemas.frames import BACKFILL, CONTEXT, LIVE, NO_SEQ, FrameBlock, make_block, missing_context
+from schemas.frames import BACKFILL, CONTEXT, LIVE, NO_SEQ, FrameBlock, make_block, missing_context, pack_table
 from schemas.message import (
     NO_TIME,
     UNDECODABLE,
@@ -220,25 +220,15 @@ def _check_list(name: str, values: list[Any], model: PackModel) -> None:
 def _block(rows: list[_Row]) -> tuple[NDArray[np.int64], FrameBlock]:
     """Turn checked frames of one model into columns."""
     model = rows[0].header.model
-    packs: dict[str, int] = {}
-    vehicles: list[str] = []
-    pack = np.empty(len(rows), np.int32)
-    last: _Header | None = None
-    at = 0
-    for i, row in enumerate(rows):
-        if row.header is not last:
-            last = row.header
-            at = packs.setdefault(last.pack, len(packs))
-            vehicles[at : at + 1] = [last.vehicle]  # the newest owner of a pack that moved
-        pack[i] = at
+    packs, vehicles, pack = pack_table((row.header.pack for row in rows), (row.header.vehicle for row in rows))
     frames = [row.frame for row in rows]
     messages = [row.header.message for row in rows]
     present = {_COLUMN_OF[name] for frame in frames for name in frame if name in _COLUMN_OF}
     order = np.array([row.header.order for row in rows], np.int64)
     return order, make_block(
         model.name,
-        tuple(packs),
-        vehicles=tuple(vehicles),
+        packs,
+        vehicles=vehicles,
         pack=pack,
         t_ns=[f["t_ns"] for f in frames],
         seq=[f.get("seq", NO_SEQ) for f in frames],

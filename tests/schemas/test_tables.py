@@ -1,0 +1,46 @@
+"""The lake's tables: each column has a known type and a meaning, each table a key and a day."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas import quality
+from schemas.tables import DAY, KEYS, TABLES
+
+TYPES = {"text", "bool", "i8", "i16", "i32", "i64", "u32", "f32", "f64", "f32[]", "time", "bytes"}
+FLAGS = {k: v for k, v in vars(quality).items() if k.isupper() and isinstance(v, int)}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_column_is_there_once_with_type_and_meaning(table: str) -> None:
+    names = [c.name for c in TABLES[table]]
+    assert len(set(names)) == len(names)
+    assert {c.type for c in TABLES[table]} <= TYPES
+    assert all(c.meaning for c in TABLES[table])
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_record_can_be_told_from_another_by_columns_that_exist(table: str) -> None:
+    names = {c.name for c in TABLES[table]}
+    assert set(KEYS[table]) <= names
+    assert table == "dead_letters" or DAY[table] in names
+
+
+@pytest.mark.parametrize("table", [t for t in TABLES if t not in {"dead_letters", "frames"}])
+def test_every_result_says_what_made_it_and_can_be_corrected(table: str) -> None:
+    assert {"pack_file", "code_version", "params", "models", "revision"} <= {c.name for c in TABLES[table]}
+
+
+def test_times_say_so_and_units_ride_in_names() -> None:
+    for columns in TABLES.values():
+        for column in columns:
+            assert column.name.endswith("_ns") == (column.type == "time"), column.name
+            if column.name.endswith(("_a", "_v", "_ah", "_ohm", "_c", "_w", "_kwh", "_kmh", "_km")):
+                assert column.type in {"f32", "f64", "f32[]"}, column.name
+
+
+def test_quality_flags_are_single_bits_with_a_name_each() -> None:
+    assert all(bit.bit_count() == 1 for bit in FLAGS.values())
+    assert len(set(FLAGS.values())) == len(FLAGS)
+    assert {name.lower(): bit for name, bit in FLAGS.items()} == {name: bit for bit, name in quality.NAMES.items()}
+    assert max(FLAGS.values()) < 2**32
