@@ -140,20 +140,21 @@ def fleet_score(trees: FleetTrees, x: NDArray[np.float64]) -> NDArray[np.float32
 def _quantile_get(q, heights, seen):
     if seen > 5:
         return heights[2]
-    few = np.sort(heights[:seen])
-    return few[int(min(max(seen - 1, 0), seen * q))] if seen else np.nan
+    return heights[int(min(max(seen - 1, 0), seen * q))] if seen else np.nan
 
 
 @njit(cache=True)
 def _quantile_update(q, heights, position, wanted, seen, x):
     """Advance the P² estimate of quantile q (Jain and Chlamtac, CACM 28 (1985) 1076)."""
     if seen < 5:
-        heights[seen] = x
+        at = seen
+        while at > 0 and heights[at - 1] > x:  # the first five are kept sorted
+            heights[at] = heights[at - 1]
+            at -= 1
+        heights[at] = x
         if seen == 4:
             wanted[0], wanted[1], wanted[2], wanted[3], wanted[4] = 1.0, 1 + 2 * q, 1 + 4 * q, 3 + 2 * q, 5.0
         return
-    if seen == 5:
-        heights[:] = np.sort(heights)
     k = 4
     if x < heights[0]:
         heights[0] = x
