@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 
@@ -27,14 +27,16 @@ class ReplaySource(FixedPartitionedSource[Item, int]):
         """Name the only partition."""
         return ["replay"]
 
-    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _Partition:  # noqa: ARG002
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _Partition:
         """Start over, or after the items that were already taken."""
         return _Partition(self._make(), self._pace, resume_state or 0)
 
 
 class _Partition(StatefulSourcePartition[Item, int]):
     def __init__(self, items: Iterable[Item], pace: Pace | None, done: int) -> None:
-        self._items = islice(iter(items), done, None)
+        # What can be reached by number is not read again from its beginning.
+        by_number = isinstance(items, Sequence)
+        self._items = (items[i] for i in range(done, len(items))) if by_number else islice(iter(items), done, None)
         self._pace, self._done = pace, done
         self._next: Item | None = None
         self._awake: datetime | None = None
@@ -42,8 +44,8 @@ class _Partition(StatefulSourcePartition[Item, int]):
     def next_batch(self) -> list[Item]:
         if self._next is None:
             self._next = next(self._items)  # its StopIteration is the end of input
-        if self._pace is not None and isinstance(self._next, FrameBlock):
-            self._awake = self._pace.due(int(self._next.t_ns[0]) if len(self._next) else 0)
+        if self._pace is not None and isinstance(self._next, FrameBlock) and len(self._next):
+            self._awake = self._pace.due(int(self._next.t_ns[0]))
             if self._awake is not None:
                 return []
         item, self._next = self._next, None
