@@ -24,7 +24,8 @@ from flows.traces import TraceOptions, trace_items
 from flows.truth import Outcome, false_incidents, median, outcomes, soc_rmse_pct, write_truth
 from replay.candump import write_candump
 from replay.record import record_pack
-from replay.simulate.fleet import FleetConfig, schedule, simulate
+from replay.simulate.fleet import FleetConfig, simulate
+from replay.simulate.schedule import schedule
 from replay.source import ReplaySource, gather
 from schemas.events import Item
 from schemas.frames import FrameBlock, concat
@@ -34,6 +35,7 @@ from sinks.lake import LakeSink, publish_pending
 MODELS = ("generic-nmc@96c16t60ah", "generic-lfp@96c16t60ah", "bmw-i3-60ah")
 SHARDS = 4
 _HOURS_PER_MONTH = 730.5
+_FAULTS = 16  # at least: one of each kind
 _REPLAYED = "replayed-000000"  # the recorded vehicle, as its trace brings it back
 _RECORD_HOURS = 2.0  # of one vehicle as CAN; a whole day would be most of the demo's time
 
@@ -76,7 +78,7 @@ def demo(vehicles: int, hours: float, period_s: float, where: Path) -> Report:
     where.mkdir(parents=True, exist_ok=True)
     lake, truth, trace = where / "lake", where / "truth.parquet", where / "vehicle-000000.log"
     plain = FleetConfig(vehicles=vehicles, hours=hours, period_s=period_s, models=MODELS, seed=1)
-    faults = schedule(plain)
+    faults = schedule(plain, max(_FAULTS, vehicles // 10))
     cfg = replace(plain, faults=faults)
     settings = FleetSettings(shards=SHARDS)
     began = perf_counter()
@@ -113,6 +115,7 @@ def demo(vehicles: int, hours: float, period_s: float, where: Path) -> Report:
         rmse, settled = soc_rmse_pct(con, truth)
         found = outcomes(con, faults, cfg.start_ns)
         false = false_incidents(con, faults)
+        healthy = max(vehicles - len({f.vehicle for f in faults}), 1)
         letters = dict(con.execute("SELECT reason, count(*) FROM lake.dead_letters GROUP BY 1 ORDER BY 1").fetchall())
     return Report(
         vehicles=vehicles,
@@ -120,10 +123,10 @@ def demo(vehicles: int, hours: float, period_s: float, where: Path) -> Report:
         seconds=round(seconds, 2),
         frames_per_s=round(counts["frames"] / seconds),
         soc_rmse_pct=round(rmse, 3),
-        faults_injected=len(faults),
+        faults_injected=len(found),
         faults_found=sum(o.found for o in found),
         median_delay_s=round(median(o.delay_s for o in found), 1),
-        false_incidents_per_vehicle_month=round(false / (vehicles * hours / _HOURS_PER_MONTH), 4),
+        false_incidents_per_vehicle_month=round(false / (healthy * hours / _HOURS_PER_MONTH), 4),
         dead_letters=letters,
         lake=str(lake),
         soc_rmse_settled_pct=settled,

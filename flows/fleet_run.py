@@ -14,7 +14,8 @@ from flows.settings import RunSettings, SimulateSettings, load_settings
 from flows.ticks import TickSource
 from flows.traces import TraceOptions, trace_items
 from replay.pace import Pace, slices
-from replay.simulate.fleet import FleetConfig, schedule, simulate
+from replay.simulate.fleet import FleetConfig, simulate
+from replay.simulate.schedule import schedule
 from replay.source import ReplaySource, gather
 from schemas.events import Item
 from schemas.frames import FrameBlock
@@ -77,4 +78,4 @@ def _trace(settings: RunSettings) -> TraceOptions:
 
 def _fleet(source: SimulateSettings) -> FleetConfig:
     cfg = FleetConfig(source.vehicles, source.hours, source.period_s, source.models, source.seed)
-    return replace(cfg, faults=schedule(cfg)) if source.faults else cfg
+    return replace(cfg, faults=schedule(cfg, max(1, cfg.vehicles // 10))) if source.faults else cfg

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from replay.frames_file import write_frames
-
 from flows.progress import watched
 from flows.truth import write_truth
-from replay.simulate.fleet import FleetConfig, schedule, simulate
+from replay.frames_file import write_frames
+from replay.simulate.fleet import FleetConfig, simulate
+from replay.simulate.schedule import schedule
 from schemas.events import Item
 from schemas.frames import FrameBlock
 
@@ -22,7 +22,7 @@ def run_simulate(
     """Write frames to `path` and their true SOC beside it; say which faults were scheduled."""
     cfg = FleetConfig(vehicles=vehicles, hours=hours, period_s=period_s, models=(pack,), seed=seed)
     if faults:
-        cfg = replace(cfg, faults=schedule(cfg))
+        cfg = replace(cfg, faults=schedule(cfg, max(1, cfg.vehicles // 10)))
     truth = path.with_suffix(".truth.parquet")
     count = 0
 

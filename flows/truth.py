@@ -12,21 +12,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from replay.simulate.faults import Fault
-from replay.simulate.fleet import Truth, vehicle_id
+from replay.simulate.fleet import vehicle_id
+from replay.simulate.truth import Truth
 from schemas.frames import FrameBlock
 
 _SETTLED_NS = 3600 * 10**9  # an estimator may take so long to find a pack's SOC; told apart in the report
 
 # What in the lake counts as having found a fault of that kind: incidents by kind, gaps, dead letters by reason.
-# Faults of one cell show as whichever of its numbers moves first.
-_CELL = ("leak", "cell_spread", "cell_offset", "resistance", "capacity", "sense_wire", "stuck_cell")
+# A fault of one cell shows as whichever of its numbers moves first.
+_CELL = (
+    "leak", "cell_spread", "cell_offset", "cell_deviation", "resistance", "capacity", "sense_wire", "stuck_cell",
+    "cell_undervoltage", "cell_overvoltage",
+)  # fmt: skip
+_PROBE = ("stuck_probe", "probe_offset", "probe_deviation")
+_HEAT = ("cooling", "overtemperature", "thermal_event", *_PROBE)
 FOUND_BY: dict[str, tuple[str, tuple[str, ...]]] = {
-    "internal_short": ("incidents", (*_CELL, "cell_undervoltage", "thermal_event", "overtemperature")),
-    "rising_resistance": ("incidents", (*_CELL, "cell_undervoltage", "cell_overvoltage")),
-    "capacity_loss": ("incidents", (*_CELL, "cell_undervoltage", "cell_overvoltage")),
-    "cooling_fault": ("incidents", ("cooling", "temperature", "overtemperature")),
-    "thermal_runaway": ("incidents", ("thermal_event", "overtemperature")),
+    "internal_short": ("incidents", (*_CELL, *_HEAT)),
+    "rising_resistance": ("incidents", _CELL),
+    "capacity_loss": ("incidents", _CELL),
+    "cooling_fault": ("incidents", _HEAT),
+    "thermal_runaway": ("incidents", (*_HEAT, *_CELL)),
+    "sensor_bias": ("incidents", _CELL),
+    "stuck_value": ("incidents", _PROBE),
+    "open_sense_wire": ("incidents", _CELL),
+    "missing_cells": ("incidents", ("missing_cells",)),
+    "frozen_frame": ("incidents", ("frozen",)),
+    "spoofed_field": ("incidents", ("soc_report",)),
+    "clock_jump": ("dead_letters", ("clock_future", "clock_past")),
+    "dropped": ("gaps", ("sequence", "time")),
+    "late": ("dead_letters", ("late",)),
 }
+# What the flow absorbs: it leaves no trace, and none is expected.
+ABSORBED = ("duplicated", "out_of_order")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +97,8 @@ def outcomes(
     """Look up, for each fault, the first record of its vehicle that tells of it, up to `grace_s` after its end."""
     out = []
     for fault in faults:
+        if fault.kind in ABSORBED:
+            continue
         table, names = FOUND_BY[fault.kind]
         vehicle = vehicle_id(fault.vehicle)
         begin = start_ns + int(fault.start_s * 1e9)
@@ -96,8 +115,8 @@ def first_record(
     name, when = {
         # An incident is known when it opens, or when a later revision gives it this kind.
         "incidents": ("kind", "updated_ns"),
-        "gaps": ("kind", "from_ns"),
-        "dead_letters": ("reason", "expected_ns"),
+        "gaps": ("kind", "to_ns"),
+        "dead_letters": ("reason", "greatest(t_ns, expected_ns)" if "late" in names else "expected_ns"),
     }[table]
     who = "pack_id" if table == "dead_letters" else "vehicle_id"
     source = "lake.raw.incidents" if table == "incidents" else f"lake.{table}"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from replay.simulate.bench import bench_simulate
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from flows.run import run_flow
 from flows.settings import FleetSettings, RecoverySettings
 from flows.traces import TraceOptions, trace_items
 from replay.bench_can import bench_can
+from replay.simulate.bench import bench as bench_simulate
 from replay.source import ReplaySource, gather
 from schemas.checked import ConfigError
 from schemas.events import Item
