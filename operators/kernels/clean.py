@@ -26,6 +26,7 @@ class CleanConfig:
     lateness_s: float = 5.0  # disorder up to this much event time is invisible
     clock_jump_s: float = 60.0  # further ahead of the broker, or of the pack's own line, a clock is doubted
     min_time_s: float = 1_262_304_000.0  # 2010-01-01T00:00Z
+    max_time_s: float = 4_102_444_800.0  # 2100-01-01T00:00Z
     silence_s: float = 60.0  # where nothing is counted, a longer silence is a gap (10 periods if that is more)
     most_waiting: int = 4096  # frames that one pack may have waiting
     values: PlausibleConfig = field(default_factory=PlausibleConfig)
@@ -36,9 +37,10 @@ class CleanConfig:
             if not getattr(self, name) > 0:
                 msg = f"{name} must be > 0; got {getattr(self, name)}"
                 raise ValueError(msg)
-        if not self.lateness_s < self.clock_jump_s:
-            msg = f"lateness_s must be < clock_jump_s ({self.clock_jump_s}); got {self.lateness_s}"
-            raise ValueError(msg)
+        for low, high in (("lateness_s", "clock_jump_s"), ("min_time_s", "max_time_s")):
+            if not getattr(self, low) < getattr(self, high):
+                msg = f"{low} must be < {high} ({getattr(self, high)}); got {getattr(self, low)}"
+                raise ValueError(msg)
 
 
 @dataclass(slots=True)
@@ -136,8 +138,7 @@ def _walk(
 ) -> int:  # fmt: skip
     columns = lines.Columns(block.derived["slot"], block.t_ns, block.seq, block.lane, block.recv_ns, content)
     packs = lines.Lines(state.line, state.ends, state.ring, pool.node, pool.ctl)
-    rules = lines.Rules(
-        int(cfg.lateness_s * _NS), int(cfg.clock_jump_s * _NS), int(cfg.min_time_s * _NS), int(cfg.silence_s * _NS),
-        cfg.most_waiting,
-    )  # fmt: skip
+    times = (cfg.lateness_s, cfg.clock_jump_s, cfg.min_time_s, cfg.max_time_s, cfg.silence_s)
+    lateness, jump, low, high, silence = (int(t * _NS) for t in times)
+    rules = lines.Rules(lateness, jump, low, high, silence, cfg.most_waiting)
     return int(order.walk(start, columns, packs, out, rules, end))

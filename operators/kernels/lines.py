@@ -58,6 +58,7 @@ class Rules(NamedTuple):
     lateness: int
     jump: int
     min_time: int
+    max_time: int
     silence: int
     most_waiting: int
 

@@ -90,10 +90,10 @@ def walk(start, rows, st, out, rules, end):
         st.node[i, AT] = r.newest
         if t < rules.min_time:
             refuse(st, out, s, i, PAST)
+        elif t >= rules.max_time or (recv > 0 and not fits):
+            refuse(st, out, s, i, FUTURE)
         elif fits:
             _accept(st, out, rules, s, i)
-        elif recv > 0:
-            refuse(st, out, s, i, FUTURE)
         else:
             _suspect(st, out, rules, s, i)
         drain(st, out, rules, s, r.newest - rules.lateness)

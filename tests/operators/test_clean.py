@@ -247,6 +247,34 @@ def test_without_a_counter_time_alone_gives_the_same_order_and_the_silences(
     assert [x[:4] for x in seen.letters] == [x[:4] for x in true.letters]
 
 
+TIMES = st.one_of(
+    st.integers(0, 40).map(lambda k: T0 + k * S // 2),
+    st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from([0, 1, T0 + 61 * S, T0 + 300 * S, T0 - 3600 * S, 2**63 - 1]),
+)
+NUMBERS = st.one_of(st.integers(-1, 40), st.integers(-(2**63), 2**63 - 1))
+GARBAGE = st.tuples(TIMES, NUMBERS, st.one_of(st.just(0), TIMES), st.integers(0, 3), st.integers(0, 1))
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.lists(GARBAGE, min_size=1, max_size=80), st.data())
+def test_of_any_garbage_each_row_comes_out_once_or_is_refused_or_is_a_repeat(
+    rows: list[tuple[int, int, int, int, int]], data: st.DataObject
+) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(rows)), max_size=5)))
+    logic, items = shard(), list[Item]()
+    for a, b in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+        part = [Frame(pack, t_ns, seq, t_ns, content) for t_ns, seq, _, content, pack in rows[a:b]]
+        items += logic.on_batch([block(part, recv_ns=[row[2] for row in rows[a:b]])])[0] if part else []
+    items += logic.on_eof()[0]
+    seen = gather(items)
+    assert logic._step is not None
+    repeats = int(logic._step.state.line["repeats"].sum())
+    assert sum(len(x) for x in seen.released.values()) + len(seen.letters) + repeats == len(rows)
+    for out in seen.released.values():
+        assert (np.diff([row[1] for row in out]) > 0).all()
+
+
 def line(n: int, *, pack: int = 0, period: int = S, seq: int = 10, start: int = T0) -> list[Frame]:
     return [Frame(pack, start + k * period, seq + k if seq >= 0 else -1, start + k * period, k) for k in range(n)]
 
