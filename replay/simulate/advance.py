@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from replay.simulate.cell import OCV, R0, RB, ZERO_C_K, fold, hysteresis_after, soc_at, temp_at, value_at
+from replay.simulate.cell import OCV, R0, RB, ZERO_C_K, fold, hysteresis_after, soc_at, temp_after, temp_at, value_at
 from replay.simulate.duty import speed_after, traction_w
 from replay.simulate.pack import DERATE_LOW_C
 from replay.simulate.state import (
@@ -50,7 +50,8 @@ from replay.simulate.state import (
 # Faults that act on the physics, by the number in Fleet.fault_kind.
 SHORT, RESISTANCE, CAPACITY, COOLING, RUNAWAY = range(5)
 MELT_C, BURN_C, BURN_S = 130.0, 150.0, 30.0  # separator fails; self-heating runs away; for so long
-BURN_PER_AH_J = 3.7 * 3600.0  # heat of a burning group per Ah: about its stored energy
+BURN_PER_AH_J = 1.6 * 3.7 * 3600.0  # heat of a burning group per Ah: the energy stored and that of its materials
+FLOW = 4.0  # loss to pumped coolant over the loss to the air around
 
 
 @njit(cache=True, error_model="numpy")
@@ -132,23 +133,22 @@ def _faults(f, t, v, packs_capacity, packs_r):
 @njit(cache=True, error_model="numpy", inline="always")
 def _cells(s, m, table, tau_s, dt_s, decay, drive, next_decay, charge_as, square,
            z, u, temp_c, v, bleed, burnt, capacity_as, r_factor, rb_factor, shunt_s, leak_a, shape_v,
-           heat_factor, loss_factor, cooling, heat_extra_w, heated, hurt):  # fmt: skip
+           heat_factor, loss_factor, flow, heat_extra_w, heated, hurt):  # fmt: skip
     """Move all groups of one pack over an interval; leaves sums over the pack in `s`."""
     f4 = np.float32
     cells, branches, temps = z.size, tau_s.size, table.shape[0]
     one, zero, now_a, hyst_v = f4(1.0), f4(0.0), f4(s[NOW_A]), f4(s[HYST_V])
     mean_a, mean_square = f4(charge_as / dt_s), f4(square / dt_s)
     leak_grow = f4(2.0 ** ((0.5 * (s[T_MIN] + s[T_MAX]) - 25.0) / 10.0))
-    pump = 3.0 if s[PUMP] > 0.0 else 1.0
-    capacity_w, loss_w = f4(m.heat_capacity * heat_factor / dt_s), f4(m.loss * loss_factor * pump * cooling)
+    inertia, loss_w = f4(m.heat_capacity * heat_factor / dt_s), f4(m.loss * loss_factor * (1.0 + flow))
     beside_w, bleed_s, v_max, v_min = f4(m.neighbour), f4(1.0 / m.bleed_ohm), f4(m.v_max), f4(m.v_min)
     # Coolant warms on its way past the groups.
-    rise = f4(s[HEAT_W] / (cells * 3.0 * m.heat_capacity / 1800.0) / cells) if s[PUMP] > 0.0 else zero
+    rise = f4(s[HEAT_W] / (cells * 3.0 * m.heat_capacity / 1800.0) / cells * flow / (1.0 + flow))
     up, down, big = f4(1e9), f4(-1e9), 1e18
     low_as, room_as, soc_low, soc_high = big, big, big, -big
     t_min, t_max, sum_v, heat_sum, r_sum = f4(1e9), f4(-1e9), zero, zero, zero
     tiny = f4(1e-15)  # V: a resting branch must not fade into denormal numbers, which cost a hundred cycles each
-    left_c, env_c = zero, f4(s[COOLANT_C])
+    left_c, env_c = zero, f4((s[AMBIENT_C] + flow * s[COOLANT_C]) / (1.0 + flow))
     for c in range(cells):
         old_c = temp_c[c]
         lost_a = leak_a[c] * leak_grow + (shunt_s[c] + f4(bleed[c]) * bleed_s) * v[c]
@@ -185,9 +185,8 @@ def _cells(s, m, table, tau_s, dt_s, decay, drive, next_decay, charge_as, square
             around, count = left_c, one
         if c + 1 < cells:
             around, count = around + temp_c[c + 1], count + one
-        loss = loss_w * m.loss_at[c]
-        gain = capacity_w * old_c + heat + loss * (env_c + rise * f4(c)) + beside_w * around
-        new_c = gain / (capacity_w + loss + beside_w * count)  # as cell.temp_after
+        near_c = env_c + rise * f4(c)
+        new_c = temp_after(old_c, heat, inertia, loss_w * m.loss_at[c], near_c, beside_w, around, count)
         temp_c[c] = new_c
         left_c = old_c
         v[c] = v_c
@@ -241,7 +240,7 @@ def advance(f, packs, m, v, t, dt_s, ambient, key, standard):
         s, m, m.table, tau_s, dt_s, f.drive32[0], f.drive32[1], f.decay[v], charge_as, square,
         f.z[v], f.u[v], f.temp_c[v], f.v[v], f.bleed[v], f.burnt[v], f.capacity_as[v], f.r_factor[v],
         packs.rb_factor[v], f.shunt_s[v], packs.leak_a[v], packs.shape_v[v], packs.heat_factor[v], packs.loss_factor[v],
-        cooling, heat_w, heated, hurt,
+        FLOW * cooling if s[PUMP] > 0.0 else 0.0, heat_w, heated, hurt,
     )  # fmt: skip
     s[PACK_V] = s[SUM_V]
     for n in range(m.probe_cell.size):

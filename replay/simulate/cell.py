@@ -77,11 +77,13 @@ def hysteresis_after(h_v, amplitude_v, charge_ah, capacity_ah):
 
 
 @njit(cache=True, inline="always", error_model="numpy")
-def temp_after(temp_c, heat_w, dt_s, heat_capacity, loss, env_c, neighbour, sum_neighbours_c, neighbours):
-    """Move a group's temperature by one implicit step: stable at any dt, C ΔT = dt (heat − losses at its end)."""
-    rate = heat_capacity / dt_s
-    gain = rate * temp_c + heat_w + loss * env_c + neighbour * sum_neighbours_c
-    return gain / (rate + loss + neighbour * neighbours)
+def temp_after(temp_c, heat_w, inertia, loss, env_c, beside, around_c, count):
+    """Move a group's temperature by one implicit step, stable at any dt.
+
+    inertia = heat capacity over dt (W/K); loss (W/K) to env_c; beside (W/K) to each of `count` neighbours whose
+    temperatures sum to around_c.  With T after it: inertia · ΔT = heat − loss (T − env) − beside (count T − around).
+    """
+    return (inertia * temp_c + heat_w + loss * env_c + beside * around_c) / (inertia + loss + beside * count)
 
 
 @njit(cache=True, error_model="numpy")

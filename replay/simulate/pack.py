@@ -32,7 +32,7 @@ class Model(NamedTuple):
     derate_discharge: NDArray[np.float64]
     sum_offset_v: float
     heat_capacity: float  # J/K of a group
-    loss: float  # W/K of a group, pump off
+    loss: float  # W/K of a group to the air around
     neighbour: float  # W/K between neighbouring groups
     loss_at: NDArray[np.float32]  # (C,) share of `loss`: ends cool better than the middle
     probe_cell: NDArray[np.int64]  # (P,) group a probe sits on
