@@ -61,6 +61,7 @@ _WHOLE = {"t_ns": _INT64, "seq": _INT64} | {
     if issubclass(dtype, np.integer)
 }
 _ANY = (-(2**63), 2**64)
+_LIST = frozenset({list, type(None)})
 _LANES = ("live", "backfill")
 _WHOLE_M = "odo_km"
 
@@ -197,7 +198,7 @@ def _check_shape(frame: dict[str, Any]) -> None:
     if frame.get("lane", "live") not in _LANES:
         raise RefusedError(WRONG_TYPE, f"lane must be live or backfill; got {frame['lane']!r:.80}")
     for name in (_CELLS, _PROBES):
-        if not isinstance(frame.get(name), list | None):
+        if type(frame.get(name)) not in _LIST:
             raise RefusedError(WRONG_TYPE, f"{name} must be a list; got {frame[name]!r:.80}")
 
 

@@ -120,6 +120,14 @@ def test_messages_read_together_give_the_rows_of_messages_read_alone(
         assert same(together.context[name], values), name
 
 
+def test_many_json_messages_come_as_one_block_in_their_order() -> None:
+    block = frames(range(600), names=("A", "B"), pack=[i % 2 for i in range(600)])
+    sent = [Message(row_json(block, i), JSON, "frames", 0, i) for i in range(600)]
+    sent.insert(300, Message(encode_arrow(BLOCK), ARROW, "frames", 0, 600))
+    got = one(decode_all(sent))
+    assert got.src_offset.tolist() == [*range(300), 600, 600, 600, *range(300, 600)]
+
+
 def test_columns_read_are_ours_to_write() -> None:
     for data, kind in ((encode_arrow(BLOCK), ARROW), (encode_json(BLOCK)[0][1], JSON)):
         got = one(decode(data, kind, "frames", 0, 0))
