@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from operators.kernels.extremes import Extremes
-from operators.kernels.findings import Found, emit, new_found
+from operators.kernels.findings import Found, collect, emit
 from operators.kernels.kinds import INDEX, PACK
 from schemas.frames import LIVE, FrameBlock, missing_context
 from schemas.pack import PackModel
@@ -92,25 +92,26 @@ def step(cfg: CoolingConfig, state: CoolingState, block: FrameBlock, ext: Extrem
     """
     d = block.derived
     around = [block.context.get(name, missing_context(name, len(block))) for name in ("coolant_c", "ambient_c")]
-    whole, real, count = _walk(
+    return collect(
+        _walk, len(block), 1,
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, ext.t_mean, d["r0_ohm"], around[0], around[1],
         1.0 / cfg.capacity_ah, 1.0 / cfg.heat_capacity_j_per_k, cfg.loss_w_per_k / cfg.heat_capacity_j_per_k,
         cfg.least_c_rate, cfg.span_s, cfg.gap_s, cfg.noise_c, cfg.prior_heat, (cfg.prior_heat_std / cfg.noise_c) ** 2,
         cfg.prior_loss, (cfg.prior_loss_std / cfg.noise_c) ** 2, cfg.slack_c, cfg.raise_c, cfg.memory_s,
-        state.fit, state.span, state.excess_c, state.excess_ns, state.cooling_raised, *new_found(),
+        state.fit, state.span, state.excess_c, state.excess_ns, state.cooling_raised,
     )  # fmt: skip
-    return whole[:count], real[:count]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _walk(
-    slot, t_ns, dt_s, lane, quality, current_a, t_mean, r0_ohm, coolant_c, ambient_c,
+    start, whole, real, count, slot, t_ns, dt_s, lane, quality, current_a, t_mean, r0_ohm, coolant_c, ambient_c,
     per_ah, per_capacity, per_s, least_c_rate, span_s, gap_s, noise_c, prior_a, prior_aa, prior_b, prior_bb, slack_c,
     raise_c, memory_s,
-    fit, span, excess_c, excess_ns, raised, whole, real,
+    fit, span, excess_c, excess_ns, raised,
 ):  # fmt: skip
-    count = 0
-    for n in range(slot.size):
+    for n in range(start, slot.size):
+        if count[0] + 1 > len(whole):
+            return n
         if lane[n] != LIVE or quality[n] & FROZEN:
             continue
         s, t = slot[n], t_ns[n]
@@ -128,8 +129,14 @@ def _walk(
             span[s, 1] = 0.0
             continue
         if span[s, 1] == 0.0:
-            span[s, :] = 0.0
-            span[s, 0], span[s, 1], span[s, 5] = mean, t * 1e-9, i * i
+            span[s, 0], span[s, 1], span[s, 2], span[s, 3], span[s, 4], span[s, 5] = (
+                mean,
+                t * 1e-9,
+                0.0,
+                0.0,
+                0.0,
+                i * i,
+            )
             continue
         # Between frames the current is not known: half of what it changed is the error of its square.
         per_a2 = r0_ohm[n] * dt_s[n] * per_capacity
@@ -161,12 +168,10 @@ def _walk(
         if raised[s]:
             if filled == 0:
                 raised[s] = False
-                whole, real, count = emit(whole, real, count, n, _COOLING, PACK, -1, 0, t, e, raise_c, scale)
+                emit(whole, real, count, n, _COOLING, PACK, -1, 0, t, e, raise_c, scale)
         elif filled >= raise_c:
             raised[s] = True
-            whole, real, count = emit(
-                whole, real, count, n, _COOLING, PACK, -1, 2, excess_ns[s], excess_c[s], raise_c, scale
-            )
+            emit(whole, real, count, n, _COOLING, PACK, -1, 2, excess_ns[s], excess_c[s], raise_c, scale)
         if not raised[s] and filled < 0.5 * raise_c:
             share = 1.0 / (1.0 + known + unseen)
             fit[s, 0] += p1 * e * share
@@ -177,4 +182,4 @@ def _walk(
             bb = (fit[s, 4] - p2 * p2 * share) * grow
             fa, fb = min(np.sqrt(prior_aa / aa), 1.0), min(np.sqrt(prior_bb / bb), 1.0)  # no less known than at first
             fit[s, 2], fit[s, 3], fit[s, 4] = aa * fa * fa, ab * fa * fb, bb * fb * fb
-    return whole, real, count
+    return slot.size

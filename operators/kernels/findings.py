@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,28 @@ from numpy.typing import NDArray
 Found = tuple[
     NDArray[np.int64], NDArray[np.float32]
 ]  # (F, 6) row, kind, subject kind, subject, level, since_ns; (F, 3)
+_ROOM = 64  # findings beside those that one row can bring
 
 
-def new_found() -> Found:
-    """Give room for findings; `emit` makes more where needed."""
-    return np.empty((32, 6), np.int64), np.empty((32, 3), np.float32)
+def collect(walk: Callable[..., int], rows: int, most: int, *columns: Any) -> Found:  # noqa: ANN401 - arrays and numbers
+    """Run a detector's compiled walk over its rows, and again from where its table of findings was full.
+
+    `walk(start, whole, real, count, *columns)` gives the row that it has reached; `most` is what one row can bring.
+    """
+    parts: list[Found] = []
+    start = 0
+    while start < rows:
+        whole, real = np.empty((most + _ROOM, 6), np.int64), np.empty((most + _ROOM, 3), np.float32)
+        count = np.zeros(1, np.int64)
+        start = walk(start, whole, real, count, *columns)
+        parts.append((whole[: count[0]], real[: count[0]]))
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: Sequence[Found]) -> Found:
+    if not parts:
+        return np.empty((0, 6), np.int64), np.empty((0, 3), np.float32)
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
 def merge(parts: Sequence[Found]) -> Found:
@@ -24,9 +41,9 @@ def merge(parts: Sequence[Found]) -> Found:
     some = [p for p in parts if len(p[0])]
     if len(some) < 2:  # mostly nothing at all
         return some[0] if some else parts[0]
-    whole = np.concatenate([p[0] for p in parts])
+    whole, real = _joined(some)
     order = np.lexsort((whole[:, 3], whole[:, 1], whole[:, 0]))
-    return whole[order], np.concatenate([p[1] for p in parts])[order]
+    return whole[order], real[order]
 
 
 def columns(found: Found, t_ns: NDArray[np.int64], slot: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
@@ -51,25 +68,20 @@ def columns(found: Found, t_ns: NDArray[np.int64], slot: NDArray[np.int32]) -> d
     }
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def emit(whole, real, count, row, kind, subject_kind, subject, level, since_ns, value, normal, sigma):
-    """Append one finding; gives the (perhaps larger) arrays and the new count."""
-    if count == len(whole):
-        more_whole = np.empty((2 * count, whole.shape[1]), whole.dtype)
-        more_real = np.empty((2 * count, real.shape[1]), real.dtype)
-        more_whole[:count] = whole
-        more_real[:count] = real
-        whole, real = more_whole, more_real
-    whole[count, 0] = row
-    whole[count, 1] = kind
-    whole[count, 2] = subject_kind
-    whole[count, 3] = subject
-    whole[count, 4] = level
-    whole[count, 5] = since_ns
-    real[count, 0] = value
-    real[count, 1] = normal
-    real[count, 2] = sigma
-    return whole, real, count + 1
+    """Append one finding; the caller has left room for all that a row can bring."""
+    k = count[0]
+    whole[k, 0] = row
+    whole[k, 1] = kind
+    whole[k, 2] = subject_kind
+    whole[k, 3] = subject
+    whole[k, 4] = level
+    whole[k, 5] = since_ns
+    real[k, 0] = value
+    real[k, 1] = normal
+    real[k, 2] = sigma
+    count[0] = k + 1
 
 
 @njit(cache=True)

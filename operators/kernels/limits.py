@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from operators.kernels.extremes import Extremes, where
-from operators.kernels.findings import Found, emit, hold, new_found
+from operators.kernels.findings import Found, collect, emit, hold
 from operators.kernels.kinds import CELL, INDEX, PACK, PROBE
 from schemas.frames import LIVE, FrameBlock, missing_context
 from schemas.limits import Limit
@@ -100,29 +100,29 @@ def step(cfg: LimitsConfig, state: LimitsState, block: FrameBlock, ext: Extremes
 
     Needs derived slot, dt_s, quality, v_med; `ext` is of the same block.  A value that is not available neither raises nor clears.
     """
-    found = new_found()
     d = block.derived
     isolation = block.context.get("isolation_ohm")
     if isolation is None:
         isolation = missing_context("isolation_ohm", len(block))
-    whole, real, count = _walk(
+    return collect(
+        _walk, len(block), ROWS,
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, block.pack_v,
         block.cell_v, block.temp_c, d["v_med"], isolation, *ext,
         cfg.value, cfg.kind, cfg.subject_kind, cfg.level, cfg.over, cfg.direction, cfg.bound, cfg.hysteresis,
-        cfg.for_s, cfg.min_samples, cfg.pack_max_v, state.limit_acc, state.limit_raised, *found,
+        cfg.for_s, cfg.min_samples, cfg.pack_max_v, state.limit_acc, state.limit_raised,
     )  # fmt: skip
-    return whole[:count], real[:count]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _walk(
-    slot, t_ns, dt_s, lane, quality, current_a, pack_v, cell_v, temp_c, v_med, isolation_ohm, v_lows, v_highs, t_lows, t_highs, t_means,
+    start, whole, real, count, slot, t_ns, dt_s, lane, quality, current_a, pack_v, cell_v, temp_c, v_med, isolation_ohm, v_lows, v_highs, t_lows, t_highs, t_means,
     value_of, kind_of, subject_kind_of, level_of, over, direction, bound, hysteresis, for_s, min_samples, pack_max_v,
-    acc, raised, whole, real,
+    acc, raised,
 ):  # fmt: skip
-    count = 0
     value = np.empty(10, np.float64)
-    for n in range(slot.size):
+    for n in range(start, slot.size):
+        if count[0] + ROWS > len(whole):
+            return n
         if lane[n] != LIVE or quality[n] & FROZEN:
             continue
         s = slot[n]
@@ -172,7 +172,5 @@ def _walk(
             elif value_of[k] == 9:
                 subject = where(temp_c[n], t_high if t_high - t_mean >= t_mean - t_low else t_low)
             since = t_ns[n] - np.int64(for_s[k] * 1e9)
-            whole, real, count = emit(
-                whole, real, count, n, kind_of[k], subject_kind_of[k], subject, level, since, x, bound[k], np.nan
-            )
-    return whole, real, count
+            emit(whole, real, count, n, kind_of[k], subject_kind_of[k], subject, level, since, x, bound[k], np.nan)
+    return slot.size

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from operators.kernels.findings import Found, emit, hold, new_found
+from operators.kernels.findings import Found, collect, emit, hold
 from operators.kernels.kinds import INDEX, PROBE
 from schemas.frames import LIVE, FrameBlock
 from schemas.pack import PackModel
@@ -92,47 +92,55 @@ def step(cfg: ProbesConfig, state: ProbesState, block: FrameBlock) -> Found:
     """Look at the probes in the live, fresh rows of `block`.  Needs derived slot, dt_s, quality."""
     d = block.derived
     priors = np.array([cfg.prior_c, cfg.prior_heat_c, cfg.prior_warming])
-    whole, real, count = _walk(
+    return collect(
+        _walk, len(block), 2 * block.probes,
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, block.temp_c,
         1.0 / cfg.capacity_ah, cfg.look_s, cfg.warm_c, cfg.cold_c, cfg.sigmas, cfg.for_s, cfg.noise_c**2,
         priors * priors / cfg.noise_c**2, cfg.tau_s, cfg.alone_s, cfg.memory_s, cfg.stuck_c,
         state.last_c, state.mark_c, state.normal_c, state.probe_acc, state.probe_flags, state.look_ns, state.heat,
-        state.slow_c, state.noise_c2, state.cov, *new_found(),
+        state.slow_c, state.noise_c2, state.cov,
     )  # fmt: skip
-    return whole[:count], real[:count]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def sort(values, size):
+    """Sort the first `size` of a short row in place, NaN-free; insertion is enough, and compiles in no time."""
+    for m in range(1, size):
+        v = values[m]
+        k = m
+        while k > 0 and values[k - 1] > v:
+            values[k] = values[k - 1]
+            k -= 1
+        values[k] = v
+
+
+@njit(cache=True, error_model="numpy")
 def median_of(values, scratch):
     """Give the median of a short row without its NaNs, NaN where nothing is left; `scratch` as long as the row."""
     m = 0
     for p in range(values.size):
-        v = values[p]
-        if v != v:
-            continue
-        k = m
-        while k > 0 and scratch[k - 1] > v:
-            scratch[k] = scratch[k - 1]
-            k -= 1
-        scratch[k] = v
-        m += 1
+        if values[p] == values[p]:
+            scratch[m] = values[p]
+            m += 1
     if m == 0:
         return np.float32(np.nan)
+    sort(scratch, m)
     return np.float32(0.5) * (scratch[(m - 1) // 2] + scratch[m // 2])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _walk(
-    slot, t_ns, dt_s, lane, quality, current_a, temp_c,
+    start, whole, real, count, slot, t_ns, dt_s, lane, quality, current_a, temp_c,
     per_ah, look_s, warm_c, cold_c, sigmas, for_s, noise0, prior, tau_s, alone_s, memory_s, stuck_c,
-    last_c, mark_c, normal_c, probe_acc, flags, look_ns, heat, slow_c, noise_c2, cov, whole, real,
+    last_c, mark_c, normal_c, probe_acc, flags, look_ns, heat, slow_c, noise_c2, cov,
 ):  # fmt: skip
-    count = 0
     probes = temp_c.shape[1]
     scratch = np.empty(probes, np.float32)
     x = np.ones(_TERMS, np.float64)
     gain = np.empty(_TERMS, np.float64)
-    for n in range(slot.size):
+    for n in range(start, slot.size):
+        if count[0] + 2 * probes > len(whole):
+            return n
         if lane[n] != LIVE or quality[n] & FROZEN or probes == 0:
             continue
         s, t = slot[n], t_ns[n]
@@ -148,9 +156,9 @@ def _walk(
         if look_ns[s] == 0:
             slow_c[s] = middle
             noise_c2[s] = noise0
-            cov[s, :, :] = 0.0
             for j in range(_TERMS):
-                cov[s, j, j] = prior[j]
+                for k in range(_TERMS):
+                    cov[s, j, k] = prior[j] if j == k else 0.0
         look_ns[s] = t
         slow_c[s] += apart_s / (apart_s + tau_s) * (middle - slow_c[s])
         since_s = min(apart_s, 600.0)
@@ -181,9 +189,7 @@ def _walk(
                     flags[s, p] ^= _OFFSET_RAISED
                     level = (3 if e >= 10.0 else 2 if e > 0 else 1) if now else 0
                     since = t - np.int64(for_s * 1e9) if now else t
-                    whole, real, count = emit(
-                        whole, real, count, n, _OFFSET, PROBE, p, level, since, e, 3.0 * scale, scale
-                    )
+                    emit(whole, real, count, n, _OFFSET, PROBE, p, level, since, e, 3.0 * scale, scale)
             if sign < 0 and not raised:
                 for j in range(_TERMS):
                     normal_c[s, p, j] += gain[j] * share * e
@@ -199,7 +205,7 @@ def _walk(
             if (stuck and changed) or (not stuck and moved >= stuck_c):
                 flags[s, p] ^= _STUCK_RAISED
                 level = 0 if stuck else 2
-                whole, real, count = emit(whole, real, count, n, _STUCK, PROBE, p, level, t, v, moved, np.nan)
+                emit(whole, real, count, n, _STUCK, PROBE, p, level, t, v, moved, np.nan)
         grow = 1.0 + since_s / memory_s
         for j in range(_TERMS):
             for k in range(_TERMS):
@@ -213,4 +219,4 @@ def _walk(
         if used:
             weight = since_s / (since_s + 86_400.0)
             noise_c2[s] = max(noise_c2[s] + weight * (square / used - noise_c2[s]), 0.25 * noise0)
-    return whole, real, count
+    return slot.size

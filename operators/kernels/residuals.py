@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from operators.kernels.findings import Found, emit, new_found
+from operators.kernels.findings import Found, collect, emit
 from operators.kernels.kinds import CELL, INDEX
 from operators.kernels.probes import median_of
 from schemas.frames import LIVE, FrameBlock, missing_context
@@ -123,7 +123,8 @@ def step(cfg: ResidualsConfig, state: ResidualsState, block: FrameBlock) -> Foun
     d = block.derived
     mask = block.context.get("balancing_mask")
     slack = cfg.slack_blind if mask is None else cfg.slack
-    whole, real, count = _walk(
+    return collect(
+        _walk, len(block), 4 * block.cells,
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], d["z_med"], d["d_soc"], d["d_r0"], d["d_q"],
         d["d_soc_std"], d["d_r0_std"], d["d_q_std"],
         missing_context("balancing_mask", len(block)) if mask is None else mask,
@@ -132,23 +133,23 @@ def step(cfg: ResidualsConfig, state: ResidualsState, block: FrameBlock) -> Foun
         cfg.q_loss,
         state.soc_offset, state.soc_slope, state.cusum, state.own_noise, state.r0_base, state.cell_level, state.look_ns, state.hour_ns,
         state.bled, state.bleed_free_s, state.r0_base_std, state.noise, state.cov,
-        (state.watch_cell, state.watch_ns, state.watch_soc), *new_found(),
+        (state.watch_cell, state.watch_ns, state.watch_soc),
     )  # fmt: skip
-    return whole[:count], real[:count]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _walk(
-    slot, t_ns, dt_s, lane, quality, z_med, d_soc, d_r0, d_q, d_soc_std, d_r0_std, d_q_std, mask,
+    start, whole, real, count, slot, t_ns, dt_s, lane, quality, z_med, d_soc, d_r0, d_q, d_soc_std, d_r0_std, d_q_std, mask,
     per_ah, look_s, soc_std, slack, sigmas, raise_h, least_rate, noise0, prior, memory_s, bleed_s,
     r0_std, r0_rise, r0_sigmas, q_std, q_loss,
     soc_offset, soc_slope, cusum, own_noise, r0_base, cell_level, look_ns, hour_ns, bled, bleed_free_s, r0_base_std, noise, cov,
-    watch, whole, real,
+    watch,
 ):  # fmt: skip
-    count = 0
     x = np.empty(d_soc.shape[1], np.float32)
     near = np.empty(_NEAR, np.float32)
-    for n in range(slot.size):
+    for n in range(start, slot.size):
+        if count[0] + 4 * d_soc.shape[1] > len(whole):
+            return n
         if lane[n] != LIVE:
             continue
         s, t = slot[n], t_ns[n]
@@ -165,7 +166,7 @@ def _walk(
             and d_soc_std[n] <= soc_std
             and not (bled[s] and bleed_free_s[s] < bleed_s)
         ):
-            whole, real, count = _look_soc(
+            _look_soc(
                 n, s, t, d_soc, z_med[n], per_ah, slack, sigmas, raise_h, least_rate, noise0, prior, memory_s, bled[s],
                 look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, x, near, whole, real, count,
             )  # fmt: skip
@@ -176,7 +177,7 @@ def _walk(
             continue
         hour_ns[s] = t
         if d_r0_std[n] <= r0_std:
-            whole, real, count = _look_r0(
+            _look_r0(
                 n,
                 s,
                 t,
@@ -203,18 +204,16 @@ def _walk(
                     level = max(was, 2 if loss >= 3.0 * bound else 1)
                 if level != was:
                     _set(cell_level, s, c, _Q_AT, level)
-                    whole, real, count = emit(
-                        whole, real, count, n, _CAPACITY, CELL, c, level, t, loss, bound, d_q_std[n]
-                    )
-    return whole, real, count
+                    emit(whole, real, count, n, _CAPACITY, CELL, c, level, t, loss, bound, d_q_std[n])
+    return slot.size
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _set(cell_level, s, c, at, level):
     cell_level[s, c] = (cell_level[s, c] & ~(3 << at)) | (level << at)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _look_soc(
     n, s, t, d_soc, z, per_ah, slack0, sigmas, raise_h, least_rate, noise0, prior, memory_s, bled,
     look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, es, near, whole, real, count,
@@ -306,16 +305,12 @@ def _look_soc(
         _set(cell_level, s, c, _LEAK_AT, level)
         since = watch[1][s, w] if w >= 0 else t
         if level != 1 and was != 1:
-            whole, real, count = emit(
-                whole, real, count, n, _LEAK, CELL, c, level, since, rate / per_ah, slack0 / (24.0 * per_ah), np.nan
-            )
+            emit(whole, real, count, n, _LEAK, CELL, c, level, since, rate / per_ah, slack0 / (24.0 * per_ah), np.nan)
         elif level >= 2:
-            whole, real, count = emit(
-                whole, real, count, n, _LEAK, CELL, c, level, since, rate / per_ah, slack0 / (24.0 * per_ah), np.nan
-            )
-            whole, real, count = emit(whole, real, count, n, _OFFSET, CELL, c, 0, since, e, slack, scale)
+            emit(whole, real, count, n, _LEAK, CELL, c, level, since, rate / per_ah, slack0 / (24.0 * per_ah), np.nan)
+            emit(whole, real, count, n, _OFFSET, CELL, c, 0, since, e, slack, scale)
         else:
-            whole, real, count = emit(whole, real, count, n, _OFFSET, CELL, c, level, since, e, slack, scale)
+            emit(whole, real, count, n, _OFFSET, CELL, c, level, since, e, slack, scale)
     # In double precision and symmetric; and no more can be unknown than before the first look.
     share = 1.0 / (spread + alone)
     grow = 1.0 + since_s / memory_s
@@ -328,10 +323,9 @@ def _look_soc(
     cov[s, 0], cov[s, 1], cov[s, 2] = aa * fa * fa, ab * fa * fb, bb * fb * fb
     if used:
         noise[s] = max(noise[s] + learned * (square / used - noise[s]), 0.1 * noise0)
-    return whole, real, count
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _is_alone(x, c, near):
     """Say whether a cell deviates without its neighbourhood."""
     first = max(0, min(c - _NEAR // 2, x.size - _NEAR))
@@ -339,7 +333,7 @@ def _is_alone(x, c, near):
     return abs(x[c] - common) >= _ALONE * abs(x[c])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _watch(watch, s, c, t, e, out):
     """Find or open the watch of a cell that is off its line, or close it; gives its place or −1."""
     cell, since, soc = watch
@@ -357,11 +351,11 @@ def _watch(watch, s, c, t, e, out):
         return -1
     cell[s, free] = c
     since[s, free] = t
-    soc[s, free, :] = e
+    soc[s, free, 0] = soc[s, free, 1] = soc[s, free, 2] = e
     return free
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _way(watch, s, w, t, e):
     """Give how fast a watched cell moves out (SOC per h), for how long, and how many times further than it was."""
     if w < 0:
@@ -371,7 +365,7 @@ def _way(watch, s, w, t, e):
     return rate, hours, e / watch[2][s, w, 1]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _look_r0(n, s, t, d_r0, std, r0_rise, r0_sigmas, r0_base, r0_base_std, cell_level, x, near, whole, real, count):
     """Hold d_r0 of pack `s` against its own; a much sharper estimate replaces what was learned."""
     fresh = std <= 0.6 * r0_base_std[s]
@@ -394,7 +388,6 @@ def _look_r0(n, s, t, d_r0, std, r0_rise, r0_sigmas, r0_base, r0_base_std, cell_
             level = 0
         if level != was:
             _set(cell_level, s, c, _R0_AT, level)
-            whole, real, count = emit(whole, real, count, n, _RESISTANCE, CELL, c, level, t, x[c], bound, std)
+            emit(whole, real, count, n, _RESISTANCE, CELL, c, level, t, x[c], bound, std)
     if fresh:
         r0_base_std[s] = std
-    return whole, real, count

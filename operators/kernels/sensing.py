@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from operators.kernels.extremes import Extremes, where
-from operators.kernels.findings import Found, emit, hold, new_found
+from operators.kernels.findings import Found, collect, emit, hold
 from operators.kernels.kinds import CELL, INDEX, PACK
 from schemas.frames import LIVE, FrameBlock
 from schemas.quality import FROZEN, NO_CELLS, SUM_MISMATCH, SWEEP_SKEW
@@ -82,24 +82,23 @@ def step(cfg: SensingConfig, state: SensingState, block: FrameBlock, ext: Extrem
     Needs derived slot, dt_s, quality, cells_ok, v_med; `ext` is of the same block.
     """
     d = block.derived
-    whole, real, count = _walk(
+    return collect(
+        _walk, len(block), CHECKS,
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], d["cells_ok"], block.current_a, block.pack_v,
         block.cell_v, d["v_med"], ext.v_low, ext.v_high,
         cfg.wire_v, cfg.wire_balance, cfg.wire_for_s, cfg.stuck_range_v, cfg.stuck_for_s, cfg.missing_for_s,
         cfg.sum_for_s, cfg.min_samples,
         state.check_acc, state.check_level, state.check_subject, state.still_cell, state.still_v, state.still_ns,
-        state.still_n, state.still_low_v, state.still_high_v, *new_found(),
+        state.still_n, state.still_low_v, state.still_high_v,
     )  # fmt: skip
-    return whole[:count], real[:count]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _walk(
-    slot, t_ns, dt_s, lane, quality, cells_ok, current_a, pack_v, cell_v, v_med, v_low, v_high,
+    start, whole, real, count, slot, t_ns, dt_s, lane, quality, cells_ok, current_a, pack_v, cell_v, v_med, v_low, v_high,
     wire_v, wire_balance, wire_for_s, stuck_range_v, stuck_for_s, missing_for_s, sum_for_s, min_samples,
-    acc, level, subject, still_cell, still_v, still_ns, still_n, still_low_v, still_high_v, whole, real,
+    acc, level, subject, still_cell, still_v, still_ns, still_n, still_low_v, still_high_v,
 ):  # fmt: skip
-    count = 0
     cells = cell_v.shape[1]
     value = np.empty(CHECKS, np.float64)
     normal = np.empty(CHECKS, np.float64)
@@ -107,12 +106,15 @@ def _walk(
     grade = np.empty(CHECKS, np.int64)
     for_s = np.array([wire_for_s, 0.0, 0.0, missing_for_s, 0.0, sum_for_s])
     samples = np.array([min_samples, 1, 1, min_samples, 1, min_samples])
-    for n in range(slot.size):
+    for n in range(start, slot.size):
+        if count[0] + CHECKS > len(whole):
+            return n
         if lane[n] != LIVE:
             continue
         s = slot[n]
         frozen = quality[n] & FROZEN
-        sign[:] = 0
+        for k in range(CHECKS):
+            sign[k] = 0
         sign[FROZE] = 1 if frozen else -1
         grade[FROZE], value[FROZE], normal[FROZE] = 2, current_a[n], np.nan
         if not frozen:
@@ -159,9 +161,7 @@ def _walk(
             if was and not now:
                 level[s, k] = 0
                 of = CELL if k < MISSING else PACK
-                whole, real, count = emit(
-                    whole, real, count, n, _KIND[k], of, subject[s, k], 0, t_ns[n], np.nan, np.nan, np.nan
-                )
+                emit(whole, real, count, n, _KIND[k], of, subject[s, k], 0, t_ns[n], np.nan, np.nan, np.nan)
                 if k == STUCK or k == STUCK + 1:
                     still_cell[s, k - STUCK] = -1
                 subject[s, k] = -1
@@ -176,13 +176,11 @@ def _walk(
                 if k == STUCK or k == STUCK + 1:
                     since = still_ns[s, k - STUCK]
                 of = CELL if k < MISSING else PACK
-                whole, real, count = emit(
-                    whole, real, count, n, _KIND[k], of, subject[s, k], grade[k], since, value[k], normal[k], np.nan
-                )
-    return whole, real, count
+                emit(whole, real, count, n, _KIND[k], of, subject[s, k], grade[k], since, value[k], normal[k], np.nan)
+    return slot.size
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _stands_still(
     s, k, n, t_ns, cell_v, v_med, extreme, stuck_range_v, stuck_for_s, min_samples,
     sign, level, subject, still_cell, still_v, still_ns, still_n, still_low_v, still_high_v,

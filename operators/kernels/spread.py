@@ -15,9 +15,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from operators.kernels.findings import Found, emit, new_found
+from operators.kernels.findings import Found, collect, emit
 from operators.kernels.kinds import CELL, INDEX
-from operators.kernels.probes import median_of
+from operators.kernels.probes import median_of, sort
 from schemas.frames import LIVE, FrameBlock, missing_context
 from schemas.pack import PackModel
 from schemas.quality import FROZEN, SWEEP_SKEW
@@ -90,31 +90,31 @@ def step(cfg: SpreadConfig, state: SpreadState, block: FrameBlock, docv: NDArray
     """
     d = block.derived
     mask = block.context.get("balancing_mask")
-    whole, real, count = _walk(
+    return collect(
+        _walk, len(block), block.cells,
         d["slot"], block.t_ns, block.lane, d["quality"], block.current_a, block.cell_v, d["v_med"], d["z_med"],
         missing_context("balancing_mask", len(block)) if mask is None else mask, docv,
         1.0 / cfg.capacity_ah, cfg.slope_v, cfg.rest_c_rate, cfg.sample_s, cfg.settle_h, cfg.tau_h, cfg.single_v,
         cfg.local_v, cfg.single_sigmas, cfg.block_v, cfg.block_sigmas, cfg.floor_v, cfg.bleed_s,
         state.dv, state.spread_level, state.first_ns, state.sample_ns, state.hour_ns, state.bleed_ns, state.dv_h,
-        *new_found(),
     )  # fmt: skip
-    return whole[:count], real[:count]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _walk(
-    slot, t_ns, lane, quality, current_a, cell_v, v_med, z_med, mask, docv,
+    start, whole, real, count, slot, t_ns, lane, quality, current_a, cell_v, v_med, z_med, mask, docv,
     per_ah, slope_v, rest_c_rate, sample_s, settle_h, tau_h, single_v, local_v, single_sigmas, block_v, block_sigmas,
     floor_v, bleed_s,
-    dv, level, first_ns, sample_ns, hour_ns, bleed_ns, dv_h, whole, real,
+    dv, level, first_ns, sample_ns, hour_ns, bleed_ns, dv_h,
 ):  # fmt: skip
-    count = 0
     cells = cell_v.shape[1]
     order = np.empty(cells, np.float32)
     local = np.empty(cells, np.float32)
     bad = np.empty(cells, np.int8)
     near = np.empty(_NEAR, np.float32)
-    for n in range(slot.size):
+    for n in range(start, slot.size):
+        if count[0] + cells > len(whole):
+            return n
         if lane[n] != LIVE:
             continue
         s, t = slot[n], t_ns[n]
@@ -144,14 +144,14 @@ def _walk(
                 dv[s, c] += weight * (x - dv[s, c])
         if t - hour_ns[s] >= _HOUR_NS and dv_h[s] >= settle_h and cells >= 4:
             hour_ns[s] = t
-            whole, real, count = _look(
+            _look(
                 n, s, dv, first_ns[s], level, single_v, local_v, single_sigmas, block_v, block_sigmas, floor_v,
                 order, local, bad, near, whole, real, count,
             )  # fmt: skip
-    return whole, real, count
+    return slot.size
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _look(
     n, s, dv, first_ns, level, single_v, local_v, single_sigmas, block_v, block_sigmas, floor_v,
     order, local, bad, near, whole, real, count,
@@ -159,8 +159,9 @@ def _look(
     """Hold the means of pack `s` against their scales."""
     cells = dv.shape[1]
     half = cells // 2
-    order[:] = dv[s]
-    order.sort()
+    for c in range(cells):
+        order[c] = dv[s, c]
+    sort(order, cells)
     middle = np.float32(0.5) * (order[(cells - 1) // 2] + order[half])
     width = np.float32(np.inf)  # 1.35 σ of a normal spread
     for k in range(cells - half):
@@ -169,17 +170,19 @@ def _look(
     for c in range(cells):
         first = max(0, min(c - _NEAR // 2, cells - _NEAR))
         local[c] = dv[s, c] - median_of(dv[s, first : min(cells, first + _NEAR)], near)
-    order[:] = np.abs(local)
-    order.sort()
+    for c in range(cells):
+        order[c] = abs(local[c])
+    sort(order, cells)
     local_scale = max(np.float32(1.4826 * order[half]), np.float32(floor_v))
     block_bound = max(np.float32(block_v), np.float32(block_sigmas) * scale)
     for c in range(cells):
         order[c] = abs(dv[s, c] - middle)
-    order.sort()
+    sort(order, cells)
     # Where a pack falls into modules, the half-sample scale is that of one module alone.
     block_bound = max(block_bound, np.float32(2.0 * 1.4826) * order[half])
     # A block is a run on one side; up to two cells between that lean the same way belong to it.
-    bad[:] = 0
+    for c in range(cells):
+        bad[c] = 0
     for side in (-1, 1):
         start, last, out = -1, -1, 0
         for c in range(cells + 1):
@@ -191,7 +194,8 @@ def _look(
                 out += 1
             elif start >= 0 and (c == cells or c - last > 2 or x < 0.5 * block_bound):
                 if out >= _BLOCK:
-                    bad[start : last + 1] = 2 * side
+                    for k in range(start, last + 1):
+                        bad[k] = 2 * side
                 start = -1
     for c in range(cells):
         x = dv[s, c] - middle
@@ -215,5 +219,4 @@ def _look(
             bound = max(np.float32(single_sigmas) * sigma, np.float32(single_v))
             if abs(bad[c]) == 2:
                 bound = block_bound
-            whole, real, count = emit(whole, real, count, n, _SPREAD, CELL, c, now, first_ns, x, bound, sigma)
-    return whole, real, count
+            emit(whole, real, count, n, _SPREAD, CELL, c, now, first_ns, x, bound, sigma)

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from operators.kernels.extremes import Extremes, where
-from operators.kernels.findings import Found, emit, hold, new_found
+from operators.kernels.findings import Found, collect, emit, hold
 from operators.kernels.kinds import INDEX, PACK, PROBE
 from schemas.frames import LIVE, FrameBlock
 from schemas.pack import PackModel
@@ -78,22 +78,23 @@ def step(cfg: ThermalConfig, state: ThermalState, block: FrameBlock, ext: Extrem
     Needs derived slot, dt_s, quality, v_med; `ext` is of the same block.
     """
     d = block.derived
-    whole, real, count = _walk(
+    return collect(
+        _walk, len(block), 1,
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.temp_c, d["v_med"], ext.v_low, ext.t_high,
         cfg.temp_max_c, cfg.far_c, cfg.rise_c, cfg.collapse,
-        state.ref_c, state.ref_ns, state.rise_ns, state.hot_ns, state.event_acc, state.event_n, *new_found(),
+        state.ref_c, state.ref_ns, state.rise_ns, state.hot_ns, state.event_acc, state.event_n,
     )  # fmt: skip
-    return whole[:count], real[:count]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _walk(
-    slot, t_ns, dt_s, lane, quality, temp_c, v_med, v_low, t_high,
+    start, whole, real, count, slot, t_ns, dt_s, lane, quality, temp_c, v_med, v_low, t_high,
     temp_max_c, far_c, rise_c, collapse,
-    ref_c, ref_ns, rise_ns, hot_ns, event_acc, event_n, whole, real,
+    ref_c, ref_ns, rise_ns, hot_ns, event_acc, event_n,
 ):  # fmt: skip
-    count = 0
-    for n in range(slot.size):
+    for n in range(start, slot.size):
+        if count[0] + 1 > len(whole):
+            return n
         if lane[n] != LIVE or quality[n] & FROZEN:
             continue
         s, t = slot[n], t_ns[n]
@@ -122,12 +123,10 @@ def _walk(
                 event_n[s] = -1
                 event_acc[s] = 0.0
                 at = where(temp_c[n], hottest)
-                whole, real, count = emit(
-                    whole, real, count, n, _EVENT, PROBE if at >= 0 else PACK, at, 4, t, hottest, temp_max_c, np.nan
-                )
+                emit(whole, real, count, n, _EVENT, PROBE if at >= 0 else PACK, at, 4, t, hottest, temp_max_c, np.nan)
         else:
             event_acc[s], raised = hold(event_acc[s], True, 1 if event else -1, dt_s[n], 0.0, 1, _CLEAR_S)  # noqa: FBT003 - numba takes no keywords here
             if not raised:
                 event_n[s] = 0
-                whole, real, count = emit(whole, real, count, n, _EVENT, PACK, -1, 0, t, hottest, temp_max_c, np.nan)
-    return whole, real, count
+                emit(whole, real, count, n, _EVENT, PACK, -1, 0, t, hottest, temp_max_c, np.nan)
+    return slot.size

@@ -49,19 +49,31 @@ def test_a_long_silence_does_not_clear_by_itself() -> None:
     assert run([1, -1], 86_400.0, 0.0, 1) == [True, True]
 
 
-def test_findings_outgrow_their_first_table() -> None:
-    whole, real = findings.new_found()
-    count = 0
-    for k in range(100):
-        whole, real, count = findings.emit(whole, real, count, k, 1, 1, k, 2, 5, 0.5, 0.1, 0.2)
-    assert count == 100
-    np.testing.assert_array_equal(whole[:100, 0], np.arange(100))
+def rows_of(start: int, whole: np.ndarray, real: np.ndarray, count: np.ndarray, rows: int, each: int) -> int:
+    """A walk that finds `each` things in every row."""
+    for n in range(start, rows):
+        if count[0] + each > len(whole):
+            return n
+        for k in range(each):
+            findings.emit(whole, real, count, n, 1, 1, k, 2, 5, 0.5, 0.1, 0.2)
+    return rows
+
+
+@pytest.mark.parametrize("each", [0, 1, 7])
+def test_a_full_table_stops_no_walk(each: int) -> None:
+    whole, real = findings.collect(rows_of, 100, each, 100, each)
+    assert whole[:, [0, 3]].tolist() == [[n, k] for n in range(100) for k in range(each)]
+    assert len(real) == 100 * each
+
+
+def test_no_rows_are_no_findings() -> None:
+    whole, real = findings.collect(rows_of, 0, 3, 0, 3)
+    assert (whole.shape, real.shape) == ((0, 6), (0, 3))
 
 
 def test_merging_orders_by_row_then_kind_then_subject() -> None:
     def one(row: int, kind: int, subject: int) -> findings.Found:
-        whole, real, count = findings.emit(*findings.new_found(), 0, row, kind, 1, subject, 1, 0, row, 0.0, 0.0)
-        return whole[:count], real[:count]
+        return np.array([[row, kind, 1, subject, 1, 0]]), np.array([[row, 0, 0]], np.float32)
 
     whole, real = findings.merge([one(3, 1, 0), one(1, 2, 7), one(1, 2, 4), one(1, 0, 9)])
     assert whole[:, [0, 1, 3]].tolist() == [[1, 0, 9], [1, 2, 4], [1, 2, 7], [3, 1, 0]]
