@@ -124,18 +124,6 @@ def test_a_frame_that_waits_is_bounded_per_pack() -> None:
     assert pool.waiting <= 101
 
 
-def test_context_that_some_blocks_lack_is_not_available_there() -> None:
-    block = frames(20)
-    bare = block.take(slice(10, 20)).with_frames(context={})
-    state, pool = CleanState.empty(1, 4, 2), Pool()
-    first = kernel.step(CleanConfig(), state, pool, 60.0, block.take(slice(0, 4)))  # all wait
-    assert len(first.frames) == 0
-    second = kernel.step(CleanConfig(), state, pool, 60.0, bare.with_derived(slot=np.zeros(10, np.int32)))
-    soc = second.frames.context["soc_bms"]
-    np.testing.assert_array_equal(soc[:4], block.context["soc_bms"][:4])
-    assert np.isnan(soc[4:]).all()
-
-
 def test_state_is_pickled_and_small() -> None:
     state = CleanState.empty(7, 96, 16)
     assert slots.nbytes_per_pack(state) <= 800
