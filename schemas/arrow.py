@@ -56,17 +56,19 @@ SCHEMAS: dict[str, pa.Schema] = {table: _schema(table) for table in TABLES}
 
 
 def to_arrow(items: Iterable[Item], provenance: Provenance) -> list[LakeItem]:
-    """Give items as (table, record batch), ticks as they are; events of one table share a batch.
+    """Give items as (table, record batch), ticks as they are; rows of one table and model share a batch,
+    and so do events of one table.
 
     NaN ("not available") becomes null, so that SQL's aggregates leave it out.  Columns that a step did
     not fill are null.  A table that the lake does not have is an error of the flow's wiring: assert.
     """
     out: list[LakeItem] = []
     events: dict[str, list[Event]] = {}
+    rows: dict[tuple[str, str, tuple[str, ...]], list[Rows]] = {}
     for item in items:
         if isinstance(item, Rows):
             if len(item):
-                out.append((item.table, _rows(item, provenance)))
+                rows.setdefault((item.table, item.model, tuple(item.data)), []).append(item)
         elif isinstance(item, FrameBlock):
             if len(item):
                 out.append(("frames", _frames(item)))
@@ -74,8 +76,30 @@ def to_arrow(items: Iterable[Item], provenance: Provenance) -> list[LakeItem]:
             out.append(item)
         else:
             events.setdefault(_EVENT_TABLES[type(item)], []).append(item)
+    out.extend((parts[0].table, _rows(_joined(parts), provenance)) for parts in rows.values())
     out.extend((table, _events(table, records, provenance)) for table, records in events.items())
     return out
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    """Join the rows of many shards: sixty columns cost the same for one shard as for all."""
+    if len(parts) == 1:
+        return parts[0]
+    tables: dict[tuple[str, ...], int] = {}  # pack table → where it begins in the joint one
+    packs: list[str] = []
+    vehicles: list[str] = []
+    for part in parts:
+        if tables.setdefault(part.packs + part.vehicles, len(packs)) == len(packs):
+            packs += part.packs
+            vehicles += part.vehicles
+    return Rows(
+        parts[0].table,
+        parts[0].model,
+        tuple(packs),
+        tuple(vehicles),
+        np.concatenate([p.pack + np.int32(tables[p.packs + p.vehicles]) for p in parts]),
+        {k: np.concatenate([p.data[k] for p in parts]) for k in parts[0].data},
+    )
 
 
 def _rows(rows: Rows, provenance: Provenance) -> pa.RecordBatch:
