@@ -35,8 +35,11 @@ class ReplaySource(FixedPartitionedSource[Item, int]):
 class _Partition(StatefulSourcePartition[Item, int]):
     def __init__(self, items: Iterable[Item], pace: Pace | None, done: int) -> None:
         # What can be reached by number is not read again from its beginning.
-        by_number = isinstance(items, Sequence)
-        self._items = (items[i] for i in range(done, len(items))) if by_number else islice(iter(items), done, None)
+        self._items = (
+            (items[i] for i in range(done, len(items)))
+            if isinstance(items, Sequence)
+            else islice(iter(items), done, None)
+        )
         self._pace, self._done = pace, done
         self._next: Item | None = None
         self._awake: datetime | None = None

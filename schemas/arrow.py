@@ -56,8 +56,9 @@ SCHEMAS: dict[str, pa.Schema] = {table: _schema(table) for table in TABLES}
 
 
 def to_arrow(items: Iterable[Item], provenance: Provenance) -> list[LakeItem]:
-    """Give items as (table, record batch), ticks as they are; rows of one table and model share a batch,
-    and so do events of one table.
+    """Give items as (table, record batch), ticks as they are.
+
+    Rows of one table and model share a batch, and so do events of one table.
 
     NaN ("not available") becomes null, so that SQL's aggregates leave it out.  Columns that a step did
     not fill are null.  A table that the lake does not have is an error of the flow's wiring: assert.

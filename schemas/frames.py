@@ -200,7 +200,7 @@ def make_block(
     t_ns = np.ascontiguousarray(columns.pop("t_ns"), np.int64)
     n = t_ns.size
     table, owners = _names(packs, vehicles)
-    rows: dict[str, NDArray[Any]] = {"t_ns": t_ns}
+    rows: dict[str, Any] = {"t_ns": t_ns}
     for name in ("cell_v", "temp_c"):
         rows[name] = np.ascontiguousarray(columns.pop(name), np.float32)
         if rows[name].ndim != 2 or len(rows[name]) != n:  # noqa: PLR2004 - rows and columns
@@ -293,12 +293,7 @@ def concat(blocks: Sequence[FrameBlock]) -> FrameBlock:
             vehicles[at] = vehicle  # the newest owner of a pack that moved
             remap[i] = at
         index.append(remap[block.pack])
+    rows: dict[str, Any] = {n: np.concatenate([getattr(b, n) for b in blocks]) for n in _ROW_FIELDS if n != "pack"}
     names = sorted({k for b in blocks for k in b.context})
-    return FrameBlock(
-        first.model,
-        tuple(packs),
-        tuple(vehicles),
-        context={k: np.concatenate([b.context.get(k, missing_context(k, len(b))) for b in blocks]) for k in names},
-        **{n: np.concatenate([getattr(b, n) for b in blocks]) for n in _ROW_FIELDS if n != "pack"},
-        pack=np.concatenate(index),
-    )
+    context = {k: np.concatenate([b.context.get(k, missing_context(k, len(b))) for b in blocks]) for k in names}
+    return FrameBlock(first.model, tuple(packs), tuple(vehicles), pack=np.concatenate(index), context=context, **rows)

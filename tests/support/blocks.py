@@ -48,10 +48,7 @@ def blocks(
         src_part=column(np.int32, st.integers(0, 2**31 - 1)),
         src_offset=column(np.int64, INT64),
         src_row=column(np.int32, st.integers(0, 2**31 - 1)),
-        context={
-            name: column(CONTEXT[name], {np.float32: F32, np.float64: F64}.get(CONTEXT[name]))  # type: ignore[call-overload]
-            for name in names
-        },
+        context={name: column(CONTEXT[name], {np.float32: F32, np.float64: F64}.get(CONTEXT[name])) for name in names},
     )
 
 

@@ -16,7 +16,7 @@ NS = 10**9
 
 
 def frames(
-    t_s: Sequence[float],
+    t_s: Any,
     current_a: Any = 0.0,
     *,
     cell_v: Any = 3.7,
@@ -24,7 +24,7 @@ def frames(
     temp_c: Any = 25.0,
     cells: int = 4,
     probes: int = 2,
-    pack: Sequence[int] | None = None,
+    pack: Any = None,
     names: Sequence[str] = ("A",),
     model: str = "generic-nmc@4c2t60ah",
     context: Mapping[str, NDArray[Any]] | None = None,
