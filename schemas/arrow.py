@@ -32,6 +32,8 @@ _TYPES: dict[str, pa.DataType] = {
     "time": pa.timestamp("ns"),
     "bytes": pa.binary(),
 }
+# The lake's times reach from 1677-09-22 to 2262-04-11; the ends of int64 mean infinity.  A vehicle may stamp others.
+_TIMES_NS = (-9_223_286_400_000_000_000, 2**63 - 2)
 _NAMES = pa.dictionary(pa.int32(), pa.string())  # text that repeats: who, provenance
 _REPEATED = frozenset({"pack_id", "vehicle_id", "model", "pack_file", "code_version", "params", "models"})
 _EVENT_TABLES: dict[type, str] = {Session: "sessions", Incident: "incidents", Gap: "gaps", DeadLetter: "dead_letters"}
@@ -175,7 +177,7 @@ def _column(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
         flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1), kind.value_type, from_pandas=True)
         return pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32) * np.int32(c)), flat)
     if pa.types.is_timestamp(kind):
-        return pa.array(np.ascontiguousarray(values, np.int64)).view(kind)
+        return pa.array(np.clip(np.ascontiguousarray(values, np.int64), *_TIMES_NS)).view(kind)
     return pa.array(np.ascontiguousarray(values, kind.to_pandas_dtype()), kind, from_pandas=True)
 
 
@@ -190,6 +192,8 @@ def _events(table: str, events: list[Event], provenance: Provenance) -> pa.Recor
         values = [getattr(e, name) for e in events]
         if pa.types.is_floating(kind):
             values = [v + 0.0 for v in values]
+        if pa.types.is_timestamp(kind):
+            values = [min(max(v, _TIMES_NS[0]), _TIMES_NS[1]) for v in values]
         if name == "evidence":
             values = [orjson.dumps(dict(v), option=orjson.OPT_SORT_KEYS).decode() for v in values]
         if kind == _NAMES:

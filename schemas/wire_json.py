@@ -64,6 +64,7 @@ _ANY = (-(2**63), 2**64)
 _LIST = frozenset({list, type(None)})
 _LANES = ("live", "backfill")
 _WHOLE_M = "odo_km"
+_INT_END = 2**63  # whole numbers of JSON end here
 
 
 def encode_json(block: FrameBlock) -> list[tuple[str, bytes]]:
@@ -105,7 +106,9 @@ def _frame(block: FrameBlock, row: int) -> dict[str, Any]:
         if isinstance(value, float):
             if not np.isfinite(value):
                 continue
-            scaled = round(value * factor) if key == _WHOLE_M else value * factor
+            scaled = value * factor
+            if key == _WHOLE_M and abs(scaled) < _INT_END:
+                scaled = round(scaled)
             frame[vss] = values[row] if factor == 1.0 else scaled  # numpy's float32 is written short
         elif value != missing_context(key, 1)[0]:
             frame[vss] = value
