@@ -6,6 +6,7 @@ import fcntl
 import importlib
 import os
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -18,6 +19,7 @@ CATALOG = "catalog.sqlite"
 COMPACT_EVERY = 50  # publishes
 KEEP_SNAPSHOTS = "24 hours"  # as long a reader may stay on what it began to read
 INLINE_ROWS = 100  # a commit with fewer rows of a table goes to the catalog, not to a file of its own
+FILE_SIZE = "128MB"  # what has grown so large is not written again
 MEMORY = "2GB"  # of the writer; sorting beyond it goes to <lake>/tmp
 
 _SQL_TYPES: dict[str, str] = {
@@ -100,12 +102,13 @@ def _make(con: duckdb.DuckDBPyConnection, lake: Path, *, encrypt: bool) -> None:
     _attach(con, making, "lake", read_only=False, encrypt=encrypt)
     con.execute("BEGIN")
     con.execute("CREATE SCHEMA lake.raw")
-    con.execute("CREATE TABLE lake.raw.progress (sink VARCHAR, run BIGINT, seq BIGINT)")
+    con.execute("CREATE TABLE lake.raw.progress (sink VARCHAR, run BIGINT, seq BIGINT, horizon_ns BIGINT)")
     con.execute("COMMIT")
     # Rows in the catalog are not encrypted; the progress row says nothing that needs to be.
     inline = "CALL ducklake_set_option('lake', 'data_inlining_row_limit', "
     con.execute(f"{inline}{0 if encrypt else INLINE_ROWS})")
     con.execute(f"{inline}{INLINE_ROWS}, schema => 'raw', table_name => 'progress')")
+    con.execute(f"CALL ducklake_set_option('lake', 'target_file_size', '{FILE_SIZE}')")
     con.execute("DETACH lake")
     making.rename(lake / CATALOG)
 
@@ -123,24 +126,42 @@ def lock(lake: Path) -> int:
     return handle
 
 
-def new_run(con: duckdb.DuckDBPyConnection, sink: str) -> int:
-    """Give a fresh start of a sink its number in this lake, from 1; a start that published nothing left it free."""
-    row = con.execute(
-        "SELECT run, sink, max(seq) FROM lake.raw.progress GROUP BY ALL ORDER BY run DESC LIMIT 1"
-    ).fetchone()
-    if row is not None and tuple(row[1:]) == (sink, 0):
-        return int(row[0])
-    run = 1 if row is None else int(row[0]) + 1
-    con.execute("INSERT INTO lake.raw.progress VALUES (?, ?, 0)", [sink, run])
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A fresh start of a sink and what came of it: `seq` is the last epoch that the lake holds, 0 where none.
+
+    `horizon_ns` is the newest record that the lake held before: later ones cannot supersede anything.
+    """
+
+    number: int
+    seq: int
+    horizon_ns: int
+
+
+def new_run(con: duckdb.DuckDBPyConnection, sink: str) -> Run:
+    """Begin a run, numbered from 1 in this lake; one of the same sink that published nothing is taken up."""
+    row = con.execute("SELECT sink, run, max(seq) FROM lake.raw.progress GROUP BY ALL ORDER BY run DESC").fetchone()
+    if row is not None and (row[0], row[2]) == (sink, 0):
+        con.execute("DELETE FROM lake.raw.progress WHERE run = ?", [row[1]])
+    newest = " UNION ALL ".join(f"SELECT max(epoch_ns({day})) AS t FROM lake.raw.{table}" for table, day in DAY.items())
+    con.execute(
+        "INSERT INTO lake.raw.progress "
+        "SELECT ?, (SELECT coalesce(max(run), 0) + 1 FROM lake.raw.progress), 0, "
+        f"(SELECT coalesce(max(t), 0) FROM ({newest}))",
+        [sink],
+    )
+    run = last_run(con, sink)
+    assert run is not None
     return run
 
 
-def published(con: duckdb.DuckDBPyConnection, sink: str) -> tuple[int, int]:
-    """Give a sink's newest run and the last epoch of it that the lake holds; 0 where none."""
+def last_run(con: duckdb.DuckDBPyConnection, sink: str) -> Run | None:
+    """Give a sink's newest run."""
     row = con.execute(
-        "SELECT run, max(seq) FROM lake.raw.progress WHERE sink = ? GROUP BY run ORDER BY run DESC LIMIT 1", [sink]
+        "SELECT run, max(seq), max(horizon_ns) FROM lake.raw.progress WHERE sink = ? GROUP BY run ORDER BY run DESC",
+        [sink],
     ).fetchone()
-    return (0, 0) if row is None else (int(row[0]), int(row[1]))
+    return None if row is None else Run(*map(int, row))
 
 
 def publish(con: duckdb.DuckDBPyConnection, sink: str, seq: int, tables: dict[str, pa.Table]) -> bool:
@@ -150,37 +171,42 @@ def publish(con: duckdb.DuckDBPyConnection, sink: str, seq: int, tables: dict[st
     """
     con.execute("BEGIN")
     try:
-        run, in_lake = published(con, sink)
-        if in_lake >= seq:
+        run = last_run(con, sink)
+        assert run is not None, f"{sink} has no run"
+        if run.seq >= seq:
             con.execute("ROLLBACK")
             return False
         for table, rows in tables.items():
             names = ", ".join(f'"{name}"' for name in rows.schema.names)
+            rank = precedence(table, run.number, run.horizon_ns)
             con.register("incoming", rows)
             con.execute(
                 f"INSERT INTO lake.raw.{table} ({names}, {PRECEDENCE}) "
-                f"SELECT {names}, {precedence(table, run)} FROM incoming ORDER BY {_order(table)}"
+                f"SELECT {names}, {rank} FROM incoming ORDER BY {_order(table)}"
             )
             con.unregister("incoming")
-        con.execute("INSERT INTO lake.raw.progress VALUES (?, ?, ?)", [sink, run, seq])
+        con.execute("INSERT INTO lake.raw.progress VALUES (?, ?, ?, ?)", [sink, run.number, seq, run.horizon_ns])
         con.execute("COMMIT")
     except duckdb.Error:
         con.execute("ROLLBACK")
         raise
-    publishes = con.execute("SELECT count(*) FROM lake.raw.progress WHERE seq > 0").fetchone()
-    assert publishes is not None
-    if publishes[0] % COMPACT_EVERY == 0:
-        compact(con)
     return True
 
 
+def needs_compaction(con: duckdb.DuckDBPyConnection) -> bool:
+    """Say whether COMPACT_EVERY publishes have come since the last time that this was so."""
+    row = con.execute("SELECT count(*) FROM lake.raw.progress WHERE seq > 0").fetchone()
+    return row is not None and row[0] > 0 and row[0] % COMPACT_EVERY == 0
+
+
 def compact(con: duckdb.DuckDBPyConnection) -> None:
-    """Join small files, forget snapshots older than a day and delete the files that only those held."""
+    """Join small files, forget snapshots older than a day and delete the files that nothing needs any more."""
     con.execute("CALL ducklake_flush_inlined_data('lake')")
     con.execute("CALL ducklake_merge_adjacent_files('lake')")
     old = f"now() - INTERVAL '{KEEP_SNAPSHOTS}'"
     con.execute(f"CALL ducklake_expire_snapshots('lake', older_than => {old})")
     con.execute(f"CALL ducklake_cleanup_old_files('lake', older_than => {old})")
+    con.execute(f"CALL ducklake_delete_orphaned_files('lake', older_than => {old})")  # of publishes that were killed
 
 
 def _connect() -> duckdb.DuckDBPyConnection:

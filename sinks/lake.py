@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -86,25 +87,29 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
         self._collecting = False  # an item came since the last snapshot
         self._run, self._seq = self._resume(resume_state)
         self._waiting = self._pending.sizes()
+        # Joining an hour's files takes seconds, in which no item would pass; never beside a publish.
+        self._background = ThreadPoolExecutor(1)
+        self._compaction: Future[None] | None = None
 
     def _resume(self, state: dict[str, Any] | None) -> tuple[int, int]:
         """Give the run, and the epoch to count on from; its rows and all before it are in the lake after this."""
         sink = self._sink
         if state is None:
             self._pending.drop(list(self._pending.sizes()))
-            return ducklake.new_run(self._con, sink.name), 0
-        run, in_lake = ducklake.published(self._con, sink.name)
+            return ducklake.new_run(self._con, sink.name).number, 0
+        run = ducklake.last_run(self._con, sink.name)
         seq = int(state["seq"])
-        if (sink.name, run) != (state["name"], state["run"]):
+        if run is None or (sink.name, run.number) != (state["name"], state["run"]):
+            at = f"run {run.number} of" if run else "no run of"
             theirs = f"run {state['run']} of {state['name']}"
-            msg = f"the recovery store is of {theirs}; the lake {sink.lake} is at run {run} of {sink.name}"
+            msg = f"the recovery store is of {theirs}; the lake {sink.lake} is at {at} {sink.name}"
             raise LakeError(msg)
-        if in_lake > seq:
-            msg = f"the lake {sink.lake} holds epoch {in_lake} of {sink.name}; the recovery store is older: epoch {seq}"
+        if run.seq > seq:
+            msg = f"the lake {sink.lake} holds epoch {run.seq} of {sink.name}; the recovery store is older: epoch {seq}"
             raise LakeError(msg)
         self._pending.drop([s for s in self._pending.sizes() if s > seq])
         publish_all(self._con, self._pending, sink.name)
-        return run, seq
+        return run.number, seq
 
     def write_batch(self, values: list[LakeItem]) -> None:
         """Collect rows; at the first item after a snapshot that snapshot is durable."""
@@ -139,7 +144,9 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
     def close(self) -> None:
         """Let go of the lake; without recovery, publish the rest first."""
         if not self._sink.recovery:
-            publish_all(self._con, self._pending, self._sink.name)
+            self._publish()
+        self._compacted()
+        self._background.shutdown()
         self._con.close()
         os.close(self._lock)
 
@@ -151,9 +158,20 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
         waited_s = (self._now_ns - self._since_ns) / 1e9
         late = self._since_ns > 0 and waited_s >= after_s
         if late or sum(self._waiting.values()) >= after_bytes or len(self._waiting) >= after_epochs:
-            publish_all(self._con, self._pending, self._sink.name)
-            self._waiting = {}
-            self._since_ns = 0
+            self._publish()
+
+    def _publish(self) -> None:
+        self._compacted()
+        epochs = publish_all(self._con, self._pending, self._sink.name)
+        self._waiting = {}
+        self._since_ns = 0
+        if epochs and ducklake.needs_compaction(self._con):
+            self._compaction = self._background.submit(ducklake.compact, self._con.cursor())
+
+    def _compacted(self) -> None:
+        if self._compaction is not None:
+            self._compaction.result()
+            self._compaction = None
 
 
 def publish_pending(lake: Path, name: str) -> int:
@@ -168,7 +186,10 @@ def publish_pending(lake: Path, name: str) -> int:
         if not pending.sizes():
             return 0
         with ducklake.open_writer(lake) as con:
-            return publish_all(con, pending, name)
+            epochs = publish_all(con, pending, name)
+            if epochs and ducklake.needs_compaction(con):
+                ducklake.compact(con)
+            return epochs
     finally:
         os.close(handle)
 
@@ -176,8 +197,11 @@ def publish_pending(lake: Path, name: str) -> int:
 def publish_all(con: duckdb.DuckDBPyConnection, pending: Pending, name: str) -> int:
     """Publish every waiting epoch at once and delete its file; an epoch that the lake has is only deleted."""
     epochs = list(pending.sizes())
-    _, in_lake = ducklake.published(con, name)
-    new = [seq for seq in epochs if seq > in_lake]
+    if not epochs:
+        return 0
+    run = ducklake.last_run(con, name)
+    assert run is not None, f"{name} has no run"
+    new = [seq for seq in epochs if seq > run.seq]
     if new:
         ducklake.publish(con, name, new[-1], pending.tables(new))
     pending.drop(epochs)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from schemas.ids import NAMESPACE
-from schemas.tables import KEYS, TABLES
+from schemas.tables import DAY, KEYS, TABLES
 
 # Beside the columns of TABLES a raw table has this one; of the records with one key the highest counts.
-# Zero is the common case (final, revision 0, first run of the lake), so that a file's statistics tell that
+# Zero is the common case (final, revision 0, not in the lake before), so that a file's statistics tell that
 # nothing in it supersedes anything.
 PRECEDENCE = "precedence"
 _RUNS = 1 << 20  # runs of one lake
@@ -35,12 +35,16 @@ class View:
     sql: str
 
 
-def precedence(table: str, run: int) -> str:
-    """Give the SQL that ranks a record among those with its key: final, then revision, then the newer run."""
+def precedence(table: str, run: int, horizon_ns: int) -> str:
+    """Give the SQL that ranks a record among those with its key: final, then revision, then the newer run.
+
+    A run's records after `horizon_ns`, the newest that the lake held when it began, count as a first run's.
+    """
     names = {c.name for c in TABLES[table]}
     revision = "coalesce(revision, 0)::BIGINT" if "revision" in names else "0::BIGINT"
     provisional = f" - coalesce(provisional, false)::BIGINT * {_PROVISIONAL}" if "provisional" in names else ""
-    return f"{revision} * {_RUNS} + {run - 1}{provisional}"
+    older = f"epoch_ns({DAY[table]}) <= {horizon_ns}" if table in DAY else "true"
+    return f"{revision} * {_RUNS} + CASE WHEN {older} THEN {run - 1} ELSE 0 END{provisional}"
 
 
 def views() -> list[View]:

@@ -215,7 +215,7 @@ def test_a_failed_insert_leaves_no_row_of_any_table_and_no_progress(tmp_path: Pa
     tables["no_such_table"] = tables["windows"]
     with pytest.raises((duckdb.Error, KeyError)):
         ducklake.publish(con, "test", 1, tables)
-    assert ducklake.published(con, "test") == (1, 0)
+    assert ducklake.last_run(con, "test") == ducklake.Run(1, 0, 0)
     con.close()
     assert count(tmp_path) == 0
 
@@ -264,6 +264,21 @@ def test_a_trace_replayed_twice_into_one_lake_shows_once_and_the_newer_run_count
     assert count(tmp_path) == 10
     assert ask(tmp_path, "SELECT count(*), max(soc_end) < 0.3, min(soc_end) > 0.15 FROM windows") == [(5, True, True)]
     assert ask(tmp_path, "SELECT count(*) FROM sessions") == [(1,)]
+
+
+def test_only_what_an_earlier_run_may_have_brought_too_is_looked_up_in_a_view(tmp_path: Path) -> None:
+    publish(tmp_path, [windows(3)])
+    publish(tmp_path, [windows(3, first=2)])
+    ranks = "SELECT minute(start_ns), precedence FROM raw.windows ORDER BY ALL"
+    assert ask(tmp_path, ranks) == [(0, 0), (1, 0), (2, 0), (2, 1), (3, 0), (4, 0)]
+    assert ask(tmp_path, "SELECT count(*) FROM windows") == [(5,)]
+
+
+def test_starts_that_publish_nothing_leave_no_run(tmp_path: Path) -> None:
+    for _ in range(3):
+        part(tmp_path).close()
+    publish(tmp_path, [windows(1)])
+    assert ask(tmp_path, "SELECT DISTINCT run FROM raw.progress") == [(1,)]
 
 
 def test_a_window_s_id_in_sql_is_that_of_python(tmp_path: Path) -> None:

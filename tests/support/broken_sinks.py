@@ -52,7 +52,9 @@ def _publish_whatever(
 ) -> tuple[int, int]:
     """Resume as if every pending epoch were older than the snapshot."""
     resume(None if state is None else {**state, "seq": 1 << 40})
-    return ducklake.published(part._con, part._sink.name)
+    run = ducklake.last_run(part._con, part._sink.name)
+    assert run is not None
+    return run.number, run.seq
 
 
 SINKS: dict[str, type[LakeSink]] = {"sound": LakeSink, "hasty": Hasty, "hoarder": Hoarder}

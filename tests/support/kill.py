@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -51,7 +50,7 @@ def kill_often(work: Path, command: Sequence[str], kills: range, seed: int) -> i
         epoch_s = EPOCHS_S[n % 2]
         child = _spawn(work, command, epoch_s)
         _wait_for_moment(child, work, random.Random(f"{seed}/{n}"), epoch_s)
-        os.kill(child.pid, signal.SIGKILL)
+        child.kill()  # SIGKILL, unless it came to its end
         if child.wait() != -signal.SIGKILL:
             assert child.returncode == 0, (work / "log").read_text()[-2000:]
             return done
