@@ -1,12 +1,12 @@
-"""A pack that does not warm and cool as its load and its coolant explain.
+"""A pack that does not warm and cool as its load, its coolant and the air explain.
 
 Over spans of some minutes under current, the change of the pack's mean temperature is
 
-    ΔT = a ∫ i² R dt / C  +  b ∫ (T_coolant − T) K dt / C
+    ΔT = a ∫ i² R dt / C  +  b ∫ (T_coolant − T) K dt / C  +  c ∫ (T_ambient − T) K dt / C
 
-with R the estimated resistance and C, K the heat capacity and loss of a cell group from the pack model.  a and b start
-from the pack model, with wide priors, and are fitted per pack; what stays fills a two-sided CUSUM in °C.  Where no
-coolant temperature is sent, ambient stands in for it; with neither, nothing is said.
+with R the estimated resistance and C, K the heat capacity and loss of a cell group from the pack model.  a, b and c
+start from the pack model with wide priors and are fitted per pack; what stays fills a two-sided CUSUM in °C.  Without a
+coolant temperature nothing is said; without an ambient one the last term is left out.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from schemas.pack import PackModel
 from schemas.quality import FROZEN
 
 _COOLING = INDEX["cooling"]
+_TERMS = 3  # heat, coolant, air
+# Columns of the span: start temperature and time (s, 0 = no span), the terms, variance of the first, last current².
+_FROM_C, _FROM_S, _X, _UNSEEN, _LAST_A2, _SPAN = 0, 1, 2, 5, 6, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,8 @@ class CoolingConfig:
     span_s: float = 240.0
     gap_s: float = 120.0  # a longer silence ends a span
     noise_c: float = 0.35  # of one span: resolution, lag, entropic heat
-    prior_heat: float = 1.5  # a: what R0 alone leaves out
-    prior_heat_std: float = 0.6
-    prior_loss: float = 2.5  # b: a pump multiplies the loss at rest
-    prior_loss_std: float = 1.2
+    prior: tuple[float, float, float] = (1.5, 3.0, 1.0)  # more heat than by R0 alone; a pump multiplies the loss
+    prior_std: tuple[float, float, float] = (0.6, 1.5, 0.5)
     slack_c: float = 0.35  # per span
     raise_c: float = 2.5
     memory_s: float = 20 * 86_400.0
@@ -64,11 +65,9 @@ class CoolingConfig:
 class CoolingState:
     """One slot per pack."""
 
-    fit: NDArray[np.float64]  # (S, 5) a, b and their covariance over the noise (aa, ab, bb); aa 0 before the first
-    span: NDArray[
-        np.float64
-    ]  # (S, 6) start temperature, its time in s (0 = no span), heat term, loss term, variance of
-    # the heat term, current² of the last frame
+    fit: NDArray[np.float64]  # (S, _TERMS) a, b, c
+    fit_cov: NDArray[np.float64]  # (S, _TERMS, _TERMS) over the noise; zero before the first span
+    span: NDArray[np.float64]  # (S, _SPAN)
     excess_c: NDArray[np.float32]  # (S,) CUSUM with its sign
     excess_ns: NDArray[np.int64]  # (S,) when it left zero
     cooling_raised: NDArray[np.bool_]  # (S,)
@@ -77,8 +76,9 @@ class CoolingState:
     def empty(cls, slots: int, cells: int, probes: int) -> CoolingState:  # noqa: ARG003 - every state is made alike
         """State of packs never seen."""
         return cls(
-            np.zeros((slots, 5)),
-            np.zeros((slots, 6)),
+            np.zeros((slots, _TERMS)),
+            np.zeros((slots, _TERMS, _TERMS)),
+            np.zeros((slots, _SPAN)),
             np.zeros(slots, np.float32),
             np.zeros(slots, np.int64),
             np.zeros(slots, np.bool_),
@@ -91,72 +91,68 @@ def step(cfg: CoolingConfig, state: CoolingState, block: FrameBlock, ext: Extrem
     Needs derived slot, dt_s, quality, r0_ohm; `ext` is of the same block.
     """
     d = block.derived
-    around = [block.context.get(name, missing_context(name, len(block))) for name in ("coolant_c", "ambient_c")]
+    coolant, air = (block.context.get(name, missing_context(name, len(block))) for name in ("coolant_c", "ambient_c"))
     return collect(
         _walk, len(block), 1,
-        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, ext.t_mean, d["r0_ohm"], around[0], around[1],
+        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, ext.t_mean, d["r0_ohm"],
+        coolant, air,
         1.0 / cfg.capacity_ah, 1.0 / cfg.heat_capacity_j_per_k, cfg.loss_w_per_k / cfg.heat_capacity_j_per_k,
-        cfg.least_c_rate, cfg.span_s, cfg.gap_s, cfg.noise_c, cfg.prior_heat, (cfg.prior_heat_std / cfg.noise_c) ** 2,
-        cfg.prior_loss, (cfg.prior_loss_std / cfg.noise_c) ** 2, cfg.slack_c, cfg.raise_c, cfg.memory_s,
-        state.fit, state.span, state.excess_c, state.excess_ns, state.cooling_raised,
+        cfg.least_c_rate, cfg.span_s, cfg.gap_s, cfg.noise_c, np.array(cfg.prior),
+        (np.array(cfg.prior_std) / cfg.noise_c) ** 2, cfg.slack_c, cfg.raise_c, cfg.memory_s,
+        state.fit, state.fit_cov, state.span, state.excess_c, state.excess_ns, state.cooling_raised,
     )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
 def _walk(
-    start, whole, real, count, slot, t_ns, dt_s, lane, quality, current_a, t_mean, r0_ohm, coolant_c, ambient_c,
-    per_ah, per_capacity, per_s, least_c_rate, span_s, gap_s, noise_c, prior_a, prior_aa, prior_b, prior_bb, slack_c,
-    raise_c, memory_s,
-    fit, span, excess_c, excess_ns, raised,
+    start, whole, real, count,
+    slot, t_ns, dt_s, lane, quality, current_a, t_mean, r0_ohm, coolant_c, air_c,
+    per_ah, per_capacity, per_s, least_c_rate, span_s, gap_s, noise_c, prior, prior_var, slack_c, raise_c, memory_s,
+    fit, cov, span, excess_c, excess_ns, raised,
 ):  # fmt: skip
+    gain = np.empty(_TERMS, np.float64)
     for n in range(start, slot.size):
         if count[0] + 1 > len(whole):
             return n
         if lane[n] != LIVE or quality[n] & FROZEN:
             continue
-        s, t = slot[n], t_ns[n]
-        i = current_a[n]
-        env = coolant_c[n] if coolant_c[n] == coolant_c[n] else ambient_c[n]
-        mean = t_mean[n]
-        active = (
-            mean == mean
-            and abs(i) * per_ah >= least_c_rate
-            and dt_s[n] <= gap_s
-            and env == env
-            and r0_ohm[n] == r0_ohm[n]
-        )
+        s, t, i, mean = slot[n], t_ns[n], current_a[n], t_mean[n]
+        # False also where one of them is not known.
+        active = abs(i) * per_ah >= least_c_rate and dt_s[n] <= gap_s and coolant_c[n] + r0_ohm[n] + mean < np.inf
         if not active:
-            span[s, 1] = 0.0
+            span[s, _FROM_S] = 0.0
             continue
-        if span[s, 1] == 0.0:
-            span[s, 0], span[s, 1], span[s, 2], span[s, 3], span[s, 4], span[s, 5] = (
-                mean,
-                t * 1e-9,
-                0.0,
-                0.0,
-                0.0,
-                i * i,
-            )
+        if span[s, _FROM_S] == 0.0:
+            for j in range(_SPAN):
+                span[s, j] = 0.0
+            span[s, _FROM_C], span[s, _FROM_S], span[s, _LAST_A2] = mean, t * 1e-9, i * i
             continue
-        # Between frames the current is not known: half of what it changed is the error of its square.
+        # Between frames the current is not known: half of what its square changed is the error of the heat.
         per_a2 = r0_ohm[n] * dt_s[n] * per_capacity
-        span[s, 2] += 0.5 * (i * i + span[s, 5]) * per_a2
-        span[s, 4] += (0.5 * (i * i - span[s, 5]) * per_a2) ** 2
-        span[s, 5] = i * i
-        span[s, 3] += (env - mean) * dt_s[n] * per_s
-        lasted_s = t * 1e-9 - span[s, 1]
+        span[s, _X] += 0.5 * (i * i + span[s, _LAST_A2]) * per_a2
+        span[s, _UNSEEN] += (0.5 * (i * i - span[s, _LAST_A2]) * per_a2) ** 2
+        span[s, _LAST_A2] = i * i
+        span[s, _X + 1] += (coolant_c[n] - mean) * dt_s[n] * per_s
+        if air_c[n] == air_c[n]:
+            span[s, _X + 2] += (air_c[n] - mean) * dt_s[n] * per_s
+        lasted_s = t * 1e-9 - span[s, _FROM_S]
         if lasted_s < span_s:
             continue
-        if fit[s, 2] == 0.0:
-            fit[s, 0], fit[s, 1], fit[s, 2], fit[s, 3], fit[s, 4] = prior_a, prior_b, prior_aa, 0.0, prior_bb
-        x, y = span[s, 2], span[s, 3]
-        e = mean - span[s, 0] - fit[s, 0] * x - fit[s, 1] * y
-        unseen = fit[s, 0] * fit[s, 0] * span[s, 4] / (noise_c * noise_c)
-        span[s, 0], span[s, 1], span[s, 2], span[s, 3], span[s, 4] = mean, t * 1e-9, 0.0, 0.0, 0.0
-        p1 = fit[s, 2] * x + fit[s, 3] * y
-        p2 = fit[s, 3] * x + fit[s, 4] * y
-        known = p1 * x + p2 * y
+        if cov[s, 0, 0] == 0.0:
+            for j in range(_TERMS):
+                fit[s, j], cov[s, j, j] = prior[j], prior_var[j]
+        e, known = mean - span[s, _FROM_C], 0.0
+        for j in range(_TERMS):
+            e -= fit[s, j] * span[s, _X + j]
+            gain[j] = 0.0
+            for k in range(_TERMS):
+                gain[j] += cov[s, j, k] * span[s, _X + k]
+            known += gain[j] * span[s, _X + j]
+        unseen = fit[s, 0] * fit[s, 0] * span[s, _UNSEEN] / (noise_c * noise_c)
         scale = noise_c * np.sqrt(1.0 + known + unseen)
+        for j in range(_SPAN - 1):
+            span[s, j] = 0.0
+        span[s, _FROM_C], span[s, _FROM_S] = mean, t * 1e-9
         # Each span may be off by its own uncertainty; only what goes on counts.
         allowed = slack_c + 2.0 * (scale - noise_c)
         was = excess_c[s]
@@ -165,21 +161,21 @@ def _walk(
         excess_c[s] = side * filled
         if was == 0 and filled > 0:
             excess_ns[s] = t - np.int64(lasted_s * 1e9)
-        if raised[s]:
-            if filled == 0:
-                raised[s] = False
-                emit(whole, real, count, n, _COOLING, PACK, -1, 0, t, e, raise_c, scale)
-        elif filled >= raise_c:
-            raised[s] = True
-            emit(whole, real, count, n, _COOLING, PACK, -1, 2, excess_ns[s], excess_c[s], raise_c, scale)
-        if not raised[s] and filled < 0.5 * raise_c:
-            share = 1.0 / (1.0 + known + unseen)
-            fit[s, 0] += p1 * e * share
-            fit[s, 1] += p2 * e * share
-            grow = 1.0 + lasted_s / memory_s
-            aa = (fit[s, 2] - p1 * p1 * share) * grow
-            ab = (fit[s, 3] - p1 * p2 * share) * grow
-            bb = (fit[s, 4] - p2 * p2 * share) * grow
-            fa, fb = min(np.sqrt(prior_aa / aa), 1.0), min(np.sqrt(prior_bb / bb), 1.0)  # no less known than at first
-            fit[s, 2], fit[s, 3], fit[s, 4] = aa * fa * fa, ab * fa * fb, bb * fb * fb
+        if (raised[s] and filled == 0) or (not raised[s] and filled >= raise_c):
+            raised[s] = not raised[s]
+            level = 2 if raised[s] else 0
+            emit(whole, real, count, n, _COOLING, PACK, -1, level, excess_ns[s], excess_c[s], raise_c, scale)
+        if raised[s] or filled >= 0.5 * raise_c:
+            continue
+        share, grow = 1.0 / (1.0 + known + unseen), 1.0 + lasted_s / memory_s
+        for j in range(_TERMS):
+            fit[s, j] += gain[j] * e * share
+            for k in range(_TERMS):
+                cov[s, j, k] = (cov[s, j, k] - gain[j] * gain[k] * share) * grow
+        for j in range(_TERMS):
+            if cov[s, j, j] > prior_var[j]:  # no more can be unknown than at first
+                f = np.sqrt(prior_var[j] / cov[s, j, j])
+                for k in range(_TERMS):
+                    cov[s, j, k] *= f
+                    cov[s, k, j] *= f
     return slot.size

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.kernels import cooling, findings, limits, residuals, sensing, spread, thermal
+from operators.kernels import aging, cooling, findings, limits, residuals, sensing, spread, thermal
 from operators.kernels import probes as probe
 from operators.kernels.extremes import extremes
 from schemas.frames import FrameBlock
@@ -26,6 +26,7 @@ class DiagnoseConfig:
     cooling: cooling.CoolingConfig
     spread: spread.SpreadConfig
     residuals: residuals.ResidualsConfig
+    aging: aging.AgingConfig
     docv: NDArray[np.float64]
 
     @classmethod
@@ -40,6 +41,7 @@ class DiagnoseConfig:
             cooling.CoolingConfig.of(pack),
             spread.SpreadConfig.of(pack),
             residuals.ResidualsConfig.of(pack),
+            aging.AgingConfig.of(pack),
             np.ascontiguousarray(grid.docv[int(np.argmin(np.abs(grid.temp_c - 25.0)))]),
         )
 
@@ -55,6 +57,7 @@ class DiagnoseState:
     cooling: cooling.CoolingState
     spread: spread.SpreadState
     residuals: residuals.ResidualsState
+    aging: aging.AgingState
 
     @classmethod
     def empty(cls, slots: int, cells: int, probes: int) -> DiagnoseState:
@@ -67,6 +70,7 @@ class DiagnoseState:
             cooling.CoolingState.empty(slots, cells, probes),
             spread.SpreadState.empty(slots, cells, probes),
             residuals.ResidualsState.empty(slots, cells, probes),
+            aging.AgingState.empty(slots, cells, probes),
         )
 
 
@@ -79,12 +83,13 @@ def step(cfg: DiagnoseConfig, state: DiagnoseState, block: FrameBlock) -> dict[s
     found = findings.merge(
         [
             limits.step(cfg.limits, state.limits, block, ext),
-            sensing.step(cfg.sensing, state.sensing, block, ext),
+            sensing.step(cfg.sensing, state.sensing, block, ext, cfg.spread.capacity_ah),
             thermal.step(cfg.thermal, state.thermal, block, ext),
             probe.step(cfg.probes, state.probes, block),
             cooling.step(cfg.cooling, state.cooling, block, ext),
             spread.step(cfg.spread, state.spread, block, cfg.docv),
             residuals.step(cfg.residuals, state.residuals, block),
+            aging.step(cfg.aging, state.aging, block),
         ]
     )
     return findings.columns(found, block.t_ns, block.derived["slot"])

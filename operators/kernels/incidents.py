@@ -135,26 +135,30 @@ def _blocks(findings: list[Finding]) -> list[list[int]]:
 
 
 def _home(cfg: IncidentsConfig, known: list[Open], f: Finding, block: list[int] | None) -> Open | None:
-    """Find the incident that a finding belongs to; open ones before those that have cleared."""
-    kind = KINDS[f.kind]
-    for o in sorted(known, key=lambda o: o.cleared_ns > 0):  # stable: the oldest first
-        if not kind.opens:
-            if not o.cleared_ns:
-                return o
-            continue
-        if o.kind == _EVENT and f.t_ns - o.opened_ns <= cfg.event_s * 1e9:
-            return o
-        own = KINDS[o.kind]
-        if kind.family == own.family:
-            if kind.wide or own.wide or f.subject in o.subjects:
-                return o
-            if f.kind == _SPREAD and o.block and _touches(o, f, block):
-                return o
-            if f.kind == _HOT and f.value > 0 and _spreads(o, f):
-                return o
-        elif _JOINS.get(f.kind) == own.family and f.subject in o.subjects and not o.cleared_ns:
+    """Find the incident that a finding belongs to; open ones before those that have cleared, the oldest first."""
+    for o in sorted(known, key=lambda o: o.cleared_ns > 0):
+        if not KINDS[f.kind].opens:
+            belongs = not o.cleared_ns
+        elif o.kind == _EVENT and f.t_ns - o.opened_ns <= cfg.event_s * 1e9:
+            belongs = True
+        else:
+            belongs = _is_of(o, f, block)
+        if belongs:
             return o
     return None
+
+
+def _is_of(o: Open, f: Finding, block: list[int] | None) -> bool:
+    kind, own = KINDS[f.kind], KINDS[o.kind]
+    if kind.family != own.family:
+        return _JOINS.get(f.kind) == own.family and f.subject in o.subjects and not o.cleared_ns
+    return (
+        kind.wide
+        or own.wide
+        or f.subject in o.subjects
+        or (f.kind == _SPREAD and o.block and _touches(o, f, block))
+        or (f.kind == _HOT and f.value > 0 and _spreads(o, f))
+    )
 
 
 def _touches(o: Open, f: Finding, block: list[int] | None) -> bool:

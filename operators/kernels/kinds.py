@@ -13,8 +13,8 @@ class Kind:
 
     Findings of one family on one subject are one incident, which the kind of highest `rank` names.  `wide`: the
     subject is where it shows, not what it is about, so the family is one incident per pack.  A kind that does not
-    open only adds its evidence to incidents that are open.  `text` may name subject, be (is or are), value, normal and side
-    (above or below, by the value's sign); values are shown as value × `scale` in `unit`.
+    open only adds its evidence to incidents that are open.  `text` may name subject, be (is or are), value,
+    normal and side (above or below, by the value's sign); values are shown as value × `scale` in `unit`.
     """
 
     name: str
@@ -236,6 +236,17 @@ KINDS: tuple[Kind, ...] = (
         1,
         "{subject} is {value} from the mean of the probes (limit {normal})",
         "Check this probe, then connections and cooling beside it.",
+    ),
+    Kind(
+        "soc_report",
+        "soc_report",
+        20,
+        100.0,
+        "%",
+        0,
+        "The vehicle's own state of charge jumped to {value}, where the charge counted makes {normal}",
+        "Do not trust the vehicle's display and range; check what sends its state of charge.",
+        wide=True,
     ),
 )
 

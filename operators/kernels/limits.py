@@ -98,7 +98,8 @@ class LimitsState:
 def step(cfg: LimitsConfig, state: LimitsState, block: FrameBlock, ext: Extremes) -> Found:
     """Hold each live, fresh row of `block` against the limits; findings on raise, on worsening and on clearing.
 
-    Needs derived slot, dt_s, quality, v_med; `ext` is of the same block.  A value that is not available neither raises nor clears.
+    Needs derived slot, dt_s, quality, v_med; `ext` is of the same block.  A value that is not available
+    neither raises nor clears.
     """
     d = block.derived
     isolation = block.context.get("isolation_ohm")
@@ -115,7 +116,9 @@ def step(cfg: LimitsConfig, state: LimitsState, block: FrameBlock, ext: Extremes
 
 @njit(cache=True, error_model="numpy")
 def _walk(
-    start, whole, real, count, slot, t_ns, dt_s, lane, quality, current_a, pack_v, cell_v, temp_c, v_med, isolation_ohm, v_lows, v_highs, t_lows, t_highs, t_means,
+    start, whole, real, count,
+    slot, t_ns, dt_s, lane, quality, current_a, pack_v, cell_v, temp_c, v_med,
+    isolation_ohm, v_lows, v_highs, t_lows, t_highs, t_means,
     value_of, kind_of, subject_kind_of, level_of, over, direction, bound, hysteresis, for_s, min_samples, pack_max_v,
     acc, raised,
 ):  # fmt: skip

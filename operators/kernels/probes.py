@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from operators.kernels.findings import Found, collect, emit, hold
 from operators.kernels.kinds import INDEX, PROBE
+from operators.kernels.robust import median_of
 from schemas.frames import LIVE, FrameBlock
 from schemas.pack import PackModel
 from schemas.quality import FROZEN
@@ -103,34 +104,9 @@ def step(cfg: ProbesConfig, state: ProbesState, block: FrameBlock) -> Found:
 
 
 @njit(cache=True, error_model="numpy")
-def sort(values, size):
-    """Sort the first `size` of a short row in place, NaN-free; insertion is enough, and compiles in no time."""
-    for m in range(1, size):
-        v = values[m]
-        k = m
-        while k > 0 and values[k - 1] > v:
-            values[k] = values[k - 1]
-            k -= 1
-        values[k] = v
-
-
-@njit(cache=True, error_model="numpy")
-def median_of(values, scratch):
-    """Give the median of a short row without its NaNs, NaN where nothing is left; `scratch` as long as the row."""
-    m = 0
-    for p in range(values.size):
-        if values[p] == values[p]:
-            scratch[m] = values[p]
-            m += 1
-    if m == 0:
-        return np.float32(np.nan)
-    sort(scratch, m)
-    return np.float32(0.5) * (scratch[(m - 1) // 2] + scratch[m // 2])
-
-
-@njit(cache=True, error_model="numpy")
 def _walk(
-    start, whole, real, count, slot, t_ns, dt_s, lane, quality, current_a, temp_c,
+    start, whole, real, count,
+    slot, t_ns, dt_s, lane, quality, current_a, temp_c,
     per_ah, look_s, warm_c, cold_c, sigmas, for_s, noise0, prior, tau_s, alone_s, memory_s, stuck_c,
     last_c, mark_c, normal_c, probe_acc, flags, look_ns, heat, slow_c, noise_c2, cov,
 ):  # fmt: skip

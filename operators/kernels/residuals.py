@@ -1,11 +1,10 @@
-"""Cells that leave their own place in the pack: leaks, steps, rising resistance; and lost capacity.
+"""Cells that leave their own place in the pack: leaks and steps.
 
 Leak: d_soc follows offset + slope × z of the pack's median cell, fitted per cell with one covariance shared by all
 cells, since all see the same z.  What stays off that line fills a two-sided CUSUM (E. S. Page, Biometrika 41, 1954) in
 SOC × hours, whose slack grows with the line's own uncertainty.  A cell that moves on for an hour leaks; one that moved
 at once has a measurement or a contact that changed.
 Balancing moves cells on purpose and falsifies what it measures: looks pause, and the line takes up what has changed.
-Resistance: against its own, learned while its estimate gets sharper.  Capacity: against the pack.
 """
 
 from __future__ import annotations
@@ -18,23 +17,16 @@ from numpy.typing import NDArray
 
 from operators.kernels.findings import Found, collect, emit
 from operators.kernels.kinds import CELL, INDEX
-from operators.kernels.probes import median_of
+from operators.kernels.robust import NEAR, is_alone
 from schemas.frames import LIVE, FrameBlock, missing_context
 from schemas.pack import PackModel
 from schemas.quality import FROZEN, SWEEP_SKEW
 
 _LEAK, _OFFSET = INDEX["leak"], INDEX["cell_offset"]
-_RESISTANCE, _CAPACITY = INDEX["resistance"], INDEX["capacity"]
 
 WATCHES = 4  # cells whose way out is timed, per pack
-_UNSET = np.int16(-32768)
-_PER_UNIT = 1e4  # resistance baselines are stored in 1e-4
 _HOUR_NS = 3_600_000_000_000
-# Two bits each of cell_level: leak (0..3: 1 moved, 2 leak, 3 strong leak), resistance, capacity.
-_LEAK_AT, _R0_AT, _Q_AT = 0, 2, 4
 _OWN = 5e-6  # slack per unit of own_noise: four σ, σ being 1.25 times the mean deviation
-_NEAR = 13  # cells whose median is the neighbourhood
-_ALONE = 0.6  # share of a deviation that the neighbourhood must not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +40,12 @@ class ResidualsConfig:
     slack_blind: float = 0.012  # the same where the vehicle does not say when it balances
     sigmas: float = 4.0
     raise_h: float = 0.01  # SOC × h; grows as the slack does
+    most_cells: int = WATCHES  # more cells off their lines at once are a matter of the pack
     least_rate: float = 3e-4  # SOC per h: what moves out more slowly is no leak (15 mA of 50 Ah)
     noise: float = 0.003  # SOC, before the pack has shown its own
     prior: float = 0.05  # spread of offsets and slopes before anything is known, SOC
     memory_s: float = 14 * 86_400.0
     bleed_s: float = 1200.0  # of frames after balancing until d_soc is itself again
-    r0_std: float = 0.08
-    r0_rise: float = 0.15
-    r0_sigmas: float = 5.0
-    q_std: float = 0.012
-    q_loss: float = 0.06
 
     def __post_init__(self) -> None:
         if self.capacity_ah <= 0:
@@ -67,6 +55,8 @@ class ResidualsConfig:
     @classmethod
     def of(cls, pack: PackModel) -> ResidualsConfig:
         """Take what depends on the pack model from it."""
+        if pack.chemistry == "lfp":  # on a plateau a millivolt is percents, whatever the estimate thinks of itself
+            return cls(pack.nominal_ah, slack=0.03, slack_blind=0.04, raise_h=0.08, most_cells=1)
         return cls(pack.nominal_ah)
 
 
@@ -78,13 +68,10 @@ class ResidualsState:
     soc_slope: NDArray[np.float32]  # (S, C) … and per unit z
     cusum: NDArray[np.float32]  # (S, C) SOC × h, with the sign of the deviation
     own_noise: NDArray[np.uint16]  # (S, C) mean |deviation| of d_soc from the line in 1e-6
-    r0_base: NDArray[np.int16]  # (S, C) own d_r0 in 1e-4
-    cell_level: NDArray[np.uint8]  # (S, C) what is raised
+    cell_level: NDArray[np.uint8]  # (S, C) 0 nothing, 1 moved, 2 leak, 3 strong leak
     look_ns: NDArray[np.int64]  # (S,) last look at d_soc
-    hour_ns: NDArray[np.int64]  # (S,) last look at resistance and capacity
     bled: NDArray[np.bool_]  # (S,) it has balanced since the last look
     bleed_free_s: NDArray[np.float32]  # (S,) of frames since then
-    r0_base_std: NDArray[np.float32]  # (S,) of d_r0 when the baseline was learned
     noise: NDArray[np.float32]  # (S,) variance of d_soc about its lines
     cov: NDArray[np.float64]  # (S, 3) of offset, both, slope; over the noise; negative before the first look
     watch_cell: NDArray[np.int16]  # (S, WATCHES) −1 free
@@ -100,13 +87,10 @@ class ResidualsState:
             np.zeros(each, f4),
             np.zeros(each, f4),
             np.zeros(each, np.uint16),
-            np.full(each, _UNSET, np.int16),
             np.zeros(each, np.uint8),
-            np.zeros(slots, i8),
             np.zeros(slots, i8),
             np.zeros(slots, np.bool_),
             np.zeros(slots, f4),
-            np.full(slots, np.inf, f4),
             np.zeros(slots, f4),
             np.full((slots, 3), -1.0),
             np.full(few, -1, np.int16),
@@ -118,37 +102,34 @@ class ResidualsState:
 def step(cfg: ResidualsConfig, state: ResidualsState, block: FrameBlock) -> Found:
     """Look at the cells in the live, fresh rows of `block`.
 
-    Needs derived slot, dt_s, quality, z_med, d_soc, d_r0, d_q and their standard deviations.
+    Needs derived slot, dt_s, quality, z_med, d_soc, d_soc_std.
     """
     d = block.derived
     mask = block.context.get("balancing_mask")
     slack = cfg.slack_blind if mask is None else cfg.slack
     return collect(
-        _walk, len(block), 4 * block.cells,
-        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], d["z_med"], d["d_soc"], d["d_r0"], d["d_q"],
-        d["d_soc_std"], d["d_r0_std"], d["d_q_std"],
+        _walk, len(block), 2 * block.cells,
+        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], d["z_med"], d["d_soc"], d["d_soc_std"],
         missing_context("balancing_mask", len(block)) if mask is None else mask,
-        1.0 / cfg.capacity_ah, cfg.look_s, cfg.soc_std, slack, cfg.sigmas, cfg.raise_h, cfg.least_rate, cfg.noise**2,
-        (cfg.prior / cfg.noise) ** 2, cfg.memory_s, cfg.bleed_s, cfg.r0_std, cfg.r0_rise, cfg.r0_sigmas, cfg.q_std,
-        cfg.q_loss,
-        state.soc_offset, state.soc_slope, state.cusum, state.own_noise, state.r0_base, state.cell_level, state.look_ns, state.hour_ns,
-        state.bled, state.bleed_free_s, state.r0_base_std, state.noise, state.cov,
+        1.0 / cfg.capacity_ah, cfg.look_s, cfg.soc_std, slack, cfg.sigmas, cfg.raise_h, cfg.most_cells, cfg.least_rate,
+        cfg.noise**2, (cfg.prior / cfg.noise) ** 2, cfg.memory_s, cfg.bleed_s,
+        state.soc_offset, state.soc_slope, state.cusum, state.own_noise, state.cell_level, state.look_ns, state.bled,
+        state.bleed_free_s, state.noise, state.cov,
         (state.watch_cell, state.watch_ns, state.watch_soc),
     )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
 def _walk(
-    start, whole, real, count, slot, t_ns, dt_s, lane, quality, z_med, d_soc, d_r0, d_q, d_soc_std, d_r0_std, d_q_std, mask,
-    per_ah, look_s, soc_std, slack, sigmas, raise_h, least_rate, noise0, prior, memory_s, bleed_s,
-    r0_std, r0_rise, r0_sigmas, q_std, q_loss,
-    soc_offset, soc_slope, cusum, own_noise, r0_base, cell_level, look_ns, hour_ns, bled, bleed_free_s, r0_base_std, noise, cov,
-    watch,
+    start, whole, real, count,
+    slot, t_ns, dt_s, lane, quality, z_med, d_soc, d_soc_std, mask,
+    per_ah, look_s, soc_std, slack, sigmas, raise_h, most_cells, least_rate, noise0, prior, memory_s, bleed_s,
+    soc_offset, soc_slope, cusum, own_noise, cell_level, look_ns, bled, bleed_free_s, noise, cov, watch,
 ):  # fmt: skip
     x = np.empty(d_soc.shape[1], np.float32)
-    near = np.empty(_NEAR, np.float32)
+    near = np.empty(NEAR, np.float32)
     for n in range(start, slot.size):
-        if count[0] + 4 * d_soc.shape[1] > len(whole):
+        if count[0] + 2 * d_soc.shape[1] > len(whole):
             return n
         if lane[n] != LIVE:
             continue
@@ -167,55 +148,17 @@ def _walk(
             and not (bled[s] and bleed_free_s[s] < bleed_s)
         ):
             _look_soc(
-                n, s, t, d_soc, z_med[n], per_ah, slack, sigmas, raise_h, least_rate, noise0, prior, memory_s, bled[s],
-                look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, x, near, whole, real, count,
+                n, s, t, d_soc, z_med[n], per_ah, slack, sigmas, raise_h, most_cells, least_rate, noise0, prior,
+                memory_s, bled[s], look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, x, near,
+                whole, real, count,
             )  # fmt: skip
             bled[s] = False
-        if hour_ns[s] == 0:
-            hour_ns[s] = t
-        if t - hour_ns[s] < _HOUR_NS:
-            continue
-        hour_ns[s] = t
-        if d_r0_std[n] <= r0_std:
-            _look_r0(
-                n,
-                s,
-                t,
-                d_r0,
-                d_r0_std[n],
-                r0_rise,
-                r0_sigmas,
-                r0_base,
-                r0_base_std,
-                cell_level,
-                x,
-                near,
-                whole,
-                real,
-                count,
-            )
-        if d_q_std[n] <= q_std:
-            bound = np.float32(max(q_loss, 5.0 * d_q_std[n]))
-            for c in range(d_q.shape[1]):
-                loss = -d_q[n, c]
-                was = (cell_level[s, c] >> _Q_AT) & 3
-                level = 0 if loss < 0.7 * bound else was
-                if loss >= bound:
-                    level = max(was, 2 if loss >= 3.0 * bound else 1)
-                if level != was:
-                    _set(cell_level, s, c, _Q_AT, level)
-                    emit(whole, real, count, n, _CAPACITY, CELL, c, level, t, loss, bound, d_q_std[n])
     return slot.size
 
 
 @njit(cache=True, error_model="numpy")
-def _set(cell_level, s, c, at, level):
-    cell_level[s, c] = (cell_level[s, c] & ~(3 << at)) | (level << at)
-
-
-@njit(cache=True, error_model="numpy")
 def _look_soc(
-    n, s, t, d_soc, z, per_ah, slack0, sigmas, raise_h, least_rate, noise0, prior, memory_s, bled,
+    n, s, t, d_soc, z, per_ah, slack0, sigmas, raise_h, most_cells, least_rate, noise0, prior, memory_s, bled,
     look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, es, near, whole, real, count,
 ):  # fmt: skip
     """Hold d_soc of pack `s` against its lines, and let the lines learn."""
@@ -245,11 +188,11 @@ def _look_soc(
         if e != e:
             continue
         slack = max(common, np.float32(_OWN * own_noise[s, c]))
-        if cell_level[s, c] & 3 == 0:
+        if cell_level[s, c] == 0:
             own = own_noise[s, c] + learned * (min(abs(e), slack) * 1e6 - own_noise[s, c])
             own_noise[s, c] = np.uint16(min(own + 0.5, 65535.0))
         # Cells fail alone: what moves many at once, or a neighbourhood, is not in the cells.
-        if abs(e) > slack and cell_level[s, c] & 3 == 0 and (off > WATCHES or not _is_alone(es, c, near)):
+        if abs(e) > slack and cell_level[s, c] == 0 and (off > most_cells or not is_alone(es, c, near)):
             soc_offset[s, c] += e
             if cusum[s, c] != 0:
                 cusum[s, c] = 0.0
@@ -271,7 +214,7 @@ def _look_soc(
             soc_slope[s, c] += k2 * e
             square += e * e
             used += 1
-            if cell_level[s, c] & 3 == 0:
+            if cell_level[s, c] == 0:
                 continue
         full = np.float32(raise_h * slack / slack0)
         sign = np.float32(1.0)
@@ -283,7 +226,7 @@ def _look_soc(
             filled = np.float32(1e-6)  # the first look of a pack: no time has passed yet
         cusum[s, c] = sign * filled
         w = _watch(watch, s, c, t, e, filled > 0)
-        was = cell_level[s, c] & 3
+        was = cell_level[s, c]
         level = was
         rate, lasting_h, more = _way(watch, s, w, t, e)
         if filled == 0:
@@ -302,7 +245,7 @@ def _look_soc(
                 watch[2][s, w, 1] = e
         if level == was:
             continue
-        _set(cell_level, s, c, _LEAK_AT, level)
+        cell_level[s, c] = level
         since = watch[1][s, w] if w >= 0 else t
         if level != 1 and was != 1:
             emit(whole, real, count, n, _LEAK, CELL, c, level, since, rate / per_ah, slack0 / (24.0 * per_ah), np.nan)
@@ -323,14 +266,6 @@ def _look_soc(
     cov[s, 0], cov[s, 1], cov[s, 2] = aa * fa * fa, ab * fa * fb, bb * fb * fb
     if used:
         noise[s] = max(noise[s] + learned * (square / used - noise[s]), 0.1 * noise0)
-
-
-@njit(cache=True, error_model="numpy")
-def _is_alone(x, c, near):
-    """Say whether a cell deviates without its neighbourhood."""
-    first = max(0, min(c - _NEAR // 2, x.size - _NEAR))
-    common = median_of(x[first : min(x.size, first + _NEAR)], near)
-    return abs(x[c] - common) >= _ALONE * abs(x[c])
 
 
 @njit(cache=True, error_model="numpy")
@@ -363,31 +298,3 @@ def _way(watch, s, w, t, e):
     hours = (t - watch[1][s, w]) / _HOUR_NS
     rate = abs(e - watch[2][s, w, 0]) / hours if hours > 0 else 0.0
     return rate, hours, e / watch[2][s, w, 1]
-
-
-@njit(cache=True, error_model="numpy")
-def _look_r0(n, s, t, d_r0, std, r0_rise, r0_sigmas, r0_base, r0_base_std, cell_level, x, near, whole, real, count):
-    """Hold d_r0 of pack `s` against its own; a much sharper estimate replaces what was learned."""
-    fresh = std <= 0.6 * r0_base_std[s]
-    known = max(std, min(r0_base_std[s], np.float32(1.0)))
-    bound = np.float32(max(r0_rise, r0_sigmas * np.sqrt(std * std + known * known)))
-    for c in range(d_r0.shape[1]):
-        y = d_r0[n, c]
-        was = (cell_level[s, c] >> _R0_AT) & 3
-        base = np.float32(r0_base[s, c] / _PER_UNIT)
-        if y == y and (r0_base[s, c] == _UNSET or (fresh and was == 0 and abs(y - base) < bound)):
-            r0_base[s, c] = np.int16(round(min(max(y, np.float32(-3.0)), np.float32(3.0)) * _PER_UNIT))
-            base = y
-        x[c] = y - base
-    for c in range(d_r0.shape[1]):
-        was = (cell_level[s, c] >> _R0_AT) & 3
-        level = was
-        if x[c] >= bound and (was > 0 or _is_alone(x, c, near)):
-            level = max(was, 3 if x[c] >= 1.0 + bound else 2 if x[c] >= 2.0 * bound else 1)
-        elif x[c] < 0.6 * bound:
-            level = 0
-        if level != was:
-            _set(cell_level, s, c, _R0_AT, level)
-            emit(whole, real, count, n, _RESISTANCE, CELL, c, level, t, x[c], bound, std)
-    if fresh:
-        r0_base_std[s] = std

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from operators.kernels.extremes import Extremes, where
 from operators.kernels.findings import Found, collect, emit, hold
 from operators.kernels.kinds import CELL, INDEX, PACK
-from schemas.frames import LIVE, FrameBlock
+from schemas.frames import LIVE, FrameBlock, missing_context
 from schemas.quality import FROZEN, NO_CELLS, SUM_MISMATCH, SWEEP_SKEW
 
 # Checks of a pack, and the kind each raises.
-WIRE, STUCK, MISSING, FROZE, SUM, CHECKS = 0, 1, 3, 4, 5, 6  # STUCK has two places
+WIRE, STUCK, MISSING, FROZE, SUM, REPORT, CHECKS = 0, 1, 3, 4, 5, 6, 7  # STUCK has two places
 _KIND = np.array(
-    [INDEX[k] for k in ("sense_wire", "stuck_cell", "stuck_cell", "missing_cells", "frozen", "sum_mismatch")]
+    [
+        INDEX[k]
+        for k in ("sense_wire", "stuck_cell", "stuck_cell", "missing_cells", "frozen", "sum_mismatch", "soc_report")
+    ]
 )
 _CLEAR_S = 900.0
 
@@ -33,6 +36,8 @@ class SensingConfig:
     stuck_for_s: float = 60.0
     missing_for_s: float = 60.0
     sum_for_s: float = 300.0
+    report_jump: float = 0.1  # SOC that the vehicle's own may move beside the charge counted between two frames
+    report_gap_s: float = 120.0
     min_samples: int = 4
 
     def __post_init__(self) -> None:
@@ -58,6 +63,7 @@ class SensingState:
     still_n: NDArray[np.int16]  # (S, 2) frames
     still_low_v: NDArray[np.float32]  # (S, 2) lowest and highest median cell meanwhile
     still_high_v: NDArray[np.float32]
+    report: NDArray[np.float32]  # (S,) SOC that the vehicle reported last
 
     @classmethod
     def empty(cls, slots: int, cells: int, probes: int) -> SensingState:  # noqa: ARG003 - every state is made alike
@@ -73,39 +79,43 @@ class SensingState:
             np.zeros((slots, 2), np.int16),
             np.zeros((slots, 2), f4),
             np.zeros((slots, 2), f4),
+            np.full(slots, np.nan, f4),
         )
 
 
-def step(cfg: SensingConfig, state: SensingState, block: FrameBlock, ext: Extremes) -> Found:
+def step(cfg: SensingConfig, state: SensingState, block: FrameBlock, ext: Extremes, capacity_ah: float) -> Found:
     """Look for measurement faults in each live row of `block`.
 
-    Needs derived slot, dt_s, quality, cells_ok, v_med; `ext` is of the same block.
+    Needs derived slot, dt_s, quality, cells_ok, v_med; `ext` is of the same block, `capacity_ah` the pack's.
     """
     d = block.derived
+    report = block.context.get("soc_bms", missing_context("soc_bms", len(block)))
     return collect(
         _walk, len(block), CHECKS,
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], d["cells_ok"], block.current_a, block.pack_v,
-        block.cell_v, d["v_med"], ext.v_low, ext.v_high,
+        block.cell_v, d["v_med"], ext.v_low, ext.v_high, report, 1.0 / (3600.0 * capacity_ah),
         cfg.wire_v, cfg.wire_balance, cfg.wire_for_s, cfg.stuck_range_v, cfg.stuck_for_s, cfg.missing_for_s,
-        cfg.sum_for_s, cfg.min_samples,
+        cfg.sum_for_s, cfg.report_jump, cfg.report_gap_s, cfg.min_samples,
         state.check_acc, state.check_level, state.check_subject, state.still_cell, state.still_v, state.still_ns,
-        state.still_n, state.still_low_v, state.still_high_v,
+        state.still_n, state.still_low_v, state.still_high_v, state.report,
     )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
 def _walk(
-    start, whole, real, count, slot, t_ns, dt_s, lane, quality, cells_ok, current_a, pack_v, cell_v, v_med, v_low, v_high,
-    wire_v, wire_balance, wire_for_s, stuck_range_v, stuck_for_s, missing_for_s, sum_for_s, min_samples,
-    acc, level, subject, still_cell, still_v, still_ns, still_n, still_low_v, still_high_v,
+    start, whole, real, count,
+    slot, t_ns, dt_s, lane, quality, cells_ok, current_a, pack_v, cell_v, v_med, v_low, v_high, soc_bms, per_as,
+    wire_v, wire_balance, wire_for_s, stuck_range_v, stuck_for_s, missing_for_s, sum_for_s, report_jump, report_gap_s,
+    min_samples,
+    acc, level, subject, still_cell, still_v, still_ns, still_n, still_low_v, still_high_v, report,
 ):  # fmt: skip
     cells = cell_v.shape[1]
     value = np.empty(CHECKS, np.float64)
     normal = np.empty(CHECKS, np.float64)
     sign = np.empty(CHECKS, np.int64)
     grade = np.empty(CHECKS, np.int64)
-    for_s = np.array([wire_for_s, 0.0, 0.0, missing_for_s, 0.0, sum_for_s])
-    samples = np.array([min_samples, 1, 1, min_samples, 1, min_samples])
+    for_s = np.array([wire_for_s, 0.0, 0.0, missing_for_s, 0.0, sum_for_s, 0.0])
+    samples = np.array([min_samples, 1, 1, min_samples, 1, min_samples, 1])
     for n in range(start, slot.size):
         if count[0] + CHECKS > len(whole):
             return n
@@ -124,6 +134,13 @@ def _walk(
             if pack_v[n] == pack_v[n] and cells_ok[n] == cells:
                 sign[SUM] = 1 if quality[n] & SUM_MISMATCH else -1
                 grade[SUM], normal[SUM] = 1, np.nan
+            if soc_bms[n] == soc_bms[n]:
+                # Wide enough for a vehicle that rounds, and for a capacity that has aged.
+                counted = report[s] + current_a[n] * min(dt_s[n], report_gap_s) * per_as
+                if dt_s[n] <= report_gap_s and counted == counted:
+                    sign[REPORT] = 1 if abs(soc_bms[n] - counted) > report_jump else -1
+                    grade[REPORT], value[REPORT], normal[REPORT] = 1, soc_bms[n], counted
+                report[s] = soc_bms[n]
             if not quality[n] & SWEEP_SKEW and v_med[n] == v_med[n]:
                 low, high = v_low[n], v_high[n]
                 # A pair of neighbours with opposite signs and no sum: what lies between them is a wire.

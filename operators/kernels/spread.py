@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from operators.kernels.findings import Found, collect, emit
 from operators.kernels.kinds import CELL, INDEX
-from operators.kernels.probes import median_of, sort
+from operators.kernels.robust import NEAR, median_of, sort
 from schemas.frames import LIVE, FrameBlock, missing_context
 from schemas.pack import PackModel
 from schemas.quality import FROZEN, SWEEP_SKEW
 
 _SPREAD = INDEX["cell_spread"]
 _BLOCK = 6  # adjacent cells on one side
-_NEAR = 13  # cells whose median is the neighbourhood
 _HOUR_NS = 3_600_000_000_000
 
 
@@ -102,7 +101,8 @@ def step(cfg: SpreadConfig, state: SpreadState, block: FrameBlock, docv: NDArray
 
 @njit(cache=True, error_model="numpy")
 def _walk(
-    start, whole, real, count, slot, t_ns, lane, quality, current_a, cell_v, v_med, z_med, mask, docv,
+    start, whole, real, count,
+    slot, t_ns, lane, quality, current_a, cell_v, v_med, z_med, mask, docv,
     per_ah, slope_v, rest_c_rate, sample_s, settle_h, tau_h, single_v, local_v, single_sigmas, block_v, block_sigmas,
     floor_v, bleed_s,
     dv, level, first_ns, sample_ns, hour_ns, bleed_ns, dv_h,
@@ -111,7 +111,7 @@ def _walk(
     order = np.empty(cells, np.float32)
     local = np.empty(cells, np.float32)
     bad = np.empty(cells, np.int8)
-    near = np.empty(_NEAR, np.float32)
+    near = np.empty(NEAR, np.float32)
     for n in range(start, slot.size):
         if count[0] + cells > len(whole):
             return n
@@ -168,8 +168,8 @@ def _look(
         width = min(width, order[k + half] - order[k])
     scale = max(np.float32(width / 1.35), np.float32(floor_v))
     for c in range(cells):
-        first = max(0, min(c - _NEAR // 2, cells - _NEAR))
-        local[c] = dv[s, c] - median_of(dv[s, first : min(cells, first + _NEAR)], near)
+        first = max(0, min(c - NEAR // 2, cells - NEAR))
+        local[c] = dv[s, c] - median_of(dv[s, first : min(cells, first + NEAR)], near)
     for c in range(cells):
         order[c] = abs(local[c])
     sort(order, cells)

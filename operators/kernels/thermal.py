@@ -88,7 +88,8 @@ def step(cfg: ThermalConfig, state: ThermalState, block: FrameBlock, ext: Extrem
 
 @njit(cache=True, error_model="numpy")
 def _walk(
-    start, whole, real, count, slot, t_ns, dt_s, lane, quality, temp_c, v_med, v_low, t_high,
+    start, whole, real, count,
+    slot, t_ns, dt_s, lane, quality, temp_c, v_med, v_low, t_high,
     temp_max_c, far_c, rise_c, collapse,
     ref_c, ref_ns, rise_ns, hot_ns, event_acc, event_n,
 ):  # fmt: skip

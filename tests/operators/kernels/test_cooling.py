@@ -1,4 +1,4 @@
-"""Warming and cooling against load and coolant, on a pack that follows the equation."""
+"""Warming and cooling against load, coolant and air, on a pack that follows the equation."""
 
 from typing import Any
 
@@ -16,17 +16,21 @@ R0 = 1e-3
 
 
 def pack(cooled: np.ndarray, amps: np.ndarray, a: float = 1.6, b: float = 3.0) -> np.ndarray:
-    """Temperature of a pack in coolant of 15 °C, `cooled` being the share of its cooling that works."""
+    """Temperature of a pack in coolant of 15 °C and air of 10 °C; `cooled` is the share of its cooling that works."""
     t = np.empty(len(amps))
     now = 25.0
     for n, i in enumerate(amps):
-        now += DT / 1500.0 * (a * i * i * R0 + b * cooled[n] * 0.3 * (15.0 - now))
+        now += DT / 1500.0 * (a * i * i * R0 + b * cooled[n] * 0.3 * (15.0 - now) + 0.3 * (10.0 - now))
         t[n] = now
     return (np.round(2 * t) / 2).astype(np.float32)
 
 
+def around(n: int) -> dict[str, np.ndarray]:
+    return {"coolant_c": np.full(n, 15.0, np.float32), "ambient_c": np.full(n, 10.0, np.float32)}
+
+
 def run(temp: np.ndarray, amps: np.ndarray, **columns: Any) -> list[tuple[int, str, int, int]]:
-    context = columns.pop("context", {"coolant_c": np.full(len(amps), 15.0, np.float32)})
+    context = columns.pop("context", around(len(amps)))
     block = enriched(
         np.arange(len(amps)) * DT, temp_c=temp[:, None], current_a=amps, r0_ohm=R0, context=context, **columns
     )
@@ -49,7 +53,7 @@ def test_cooling_that_fails_under_load_is_found() -> None:
     assert 0 < (found[0][0] - 1080) * DT <= 1800.0
 
 
-def test_nothing_is_said_without_a_temperature_around_it() -> None:
+def test_nothing_is_said_without_a_coolant_temperature() -> None:
     cooled = np.ones(AMPS.size)
     cooled[1080:] = 0.0
     assert run(pack(cooled, AMPS), AMPS, context={}) == []
@@ -64,5 +68,5 @@ def test_frozen_and_backfilled_frames_are_not_looked_at() -> None:
 
 
 def test_refuses_a_cell_without_heat_capacity() -> None:
-    with pytest.raises(ValueError, match="heat_capacity_j_per_k and loss_w_per_k must be > 0; got 60.0, 0.0, 0.3"):
+    with pytest.raises(ValueError, match=r"heat_capacity_j_per_k and loss_w_per_k must be > 0; got 60\.0, 0\.0, 0\.3"):
         kernel.CoolingConfig(60.0, 0.0, 0.3)

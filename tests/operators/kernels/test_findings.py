@@ -1,5 +1,7 @@
 """Debounce and the growing table of findings."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def test_glitches_rarer_than_one_in_five_raise_nothing() -> None:
 
 def test_a_value_that_flaps_every_second_is_raised_once_and_stays() -> None:
     raised = run([1, -1] * 1800, 1.0, 5.0, 3)
-    changes = sum(a != b for a, b in zip(raised, raised[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(raised))
     assert raised[-1]
     assert changes == 1
 

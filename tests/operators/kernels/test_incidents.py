@@ -51,7 +51,11 @@ def test_a_finding_opens_worsens_and_clears_one_incident() -> None:
     p.tell(found(1, "cell_spread", 81, 1))
     p.tell(found(2, "cell_spread", 81, 2))
     p.tell(found(9, "cell_spread", 81, 0))
-    assert [(c.status, c.revision, c.severity) for c in p.changes] == [("open", 0, 1), ("update", 1, 2), ("clear", 2, 2)]
+    assert [(c.status, c.revision, c.severity) for c in p.changes] == [
+        ("open", 0, 1),
+        ("update", 1, 2),
+        ("clear", 2, 2),
+    ]
     assert p.ids() == 1
     assert (p.changes[0].subject, p.changes[0].cleared_ns) == ("cell 82", 0)
     assert p.changes[2].cleared_ns == p.changes[2].updated_ns == T0_NS + 9 * HOUR
@@ -84,7 +88,10 @@ def test_two_cells_are_two_incidents() -> None:
 
 def test_six_adjacent_cells_on_one_side_are_a_block_and_later_neighbours_join_it() -> None:
     p = Pack()
-    p.tell(*(found(1, "cell_spread", c, 1, 0.05) for c in (84, 85, 86, 89, 90, 91, 93)), found(1, "cell_spread", 30, 1, 0.05))
+    p.tell(
+        *(found(1, "cell_spread", c, 1, 0.05) for c in (84, 85, 86, 89, 90, 91, 93)),
+        found(1, "cell_spread", 30, 1, 0.05),
+    )
     assert [c.subject for c in p.changes] == ["cells 85-94", "cell 31"]
     p.tell(found(5, "cell_spread", 95, 1, 0.05))
     assert (p.changes[-1].status, p.changes[-1].subject) == ("update", "cells 85-96")

@@ -1,4 +1,4 @@
-"""Cells that leave their own place, from d_soc, d_r0 and d_q made by hand."""
+"""Cells that leave their own place, from d_soc made by hand."""
 
 from typing import Any
 
@@ -54,7 +54,9 @@ def test_an_internal_short_is_named_a_leak_in_time(ohm: float, hours: float) -> 
 
 def test_the_leak_current_is_that_of_the_short() -> None:
     z, d_soc, _ = leaking(8, 10.0, 7)
-    block = enriched(np.arange(len(z)) * DT, cells=C, z_med=z, d_soc=d_soc, context={"balancing_mask": np.zeros(len(z), np.uint64)})
+    block = enriched(
+        np.arange(len(z)) * DT, cells=C, z_med=z, d_soc=d_soc, context={"balancing_mask": np.zeros(len(z), np.uint64)}
+    )
     whole, real = kernel.step(CFG, kernel.ResidualsState.empty(1, C, 4), block)
     assert real[whole[:, 1] == kernel._LEAK][0, 0] == pytest.approx(0.37, rel=0.25)
 
@@ -125,35 +127,6 @@ def test_a_pack_that_stands_for_months_keeps_a_positive_covariance() -> None:
     assert a > 0
     assert a * d - b * b >= 0
     assert np.abs(state.soc_slope).max() < 0.05
-
-
-def test_rising_resistance_is_found_before_a_quarter_more() -> None:
-    n = 30 * PER_DAY
-    rng = np.random.default_rng(4)
-    d_r0 = rng.normal(0, 0.03, C) + rng.normal(0, 0.01, (n, C))
-    d_r0[:, 5] += 0.5 * np.arange(n) / n
-    found = run(n, d_r0=d_r0)
-    assert found[0][1:] == ("resistance", 5, 1)
-    assert 0.5 * found[0][0] / n < 0.25
-    assert {f[2] for f in found} == {5}
-
-
-def test_an_early_guess_of_resistance_gives_way_to_a_sharper_one() -> None:
-    n = 10 * PER_DAY
-    d_r0 = np.zeros((n, C))
-    d_r0[: n // 2, 5] = -0.12  # a first guess, while nothing was known
-    std = np.where(np.arange(n) < n // 2, 0.08, 0.02)
-    assert run(n, d_r0=d_r0, d_r0_std=std) == []
-
-
-def test_a_cell_with_too_little_capacity_is_named_once_it_is_certain() -> None:
-    n = 4 * PER_DAY
-    d_q = np.zeros((n, C))
-    d_q[:, 7] = -0.09
-    std = np.linspace(0.03, 0.004, n)
-    found = run(n, d_q=d_q, d_q_std=std)
-    assert [f[1:] for f in found] == [("capacity", 7, 1)]
-    assert std[found[0][0]] <= CFG.q_std
 
 
 def test_a_vehicle_that_does_not_say_when_it_balances_is_judged_with_more_slack() -> None:

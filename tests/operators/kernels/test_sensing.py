@@ -15,7 +15,7 @@ CFG = kernel.SensingConfig()
 
 def run(n: int = 60, dt: float = 10.0, **columns: Any) -> list[tuple[int, str, int, int]]:
     block = enriched(np.arange(n) * dt, **columns)
-    return said(kernel.step(CFG, kernel.SensingState.empty(1, 16, 4), block, extremes(block)))
+    return said(kernel.step(CFG, kernel.SensingState.empty(1, 16, 4), block, extremes(block), 60.0))
 
 
 def driving(n: int = 60, cells: int = 16) -> np.ndarray:
@@ -99,6 +99,18 @@ def test_skewed_sweeps_and_backfilled_frames_say_nothing_about_wires() -> None:
     v[:, 8] -= 0.1
     assert run(cell_v=v, quality=SWEEP_SKEW) == []
     assert run(cell_v=v, lane=1) == []
+
+
+def test_a_reported_state_of_charge_that_jumps_beside_the_charge_counted_is_named() -> None:
+    soc = 0.5 + 0.001 * np.arange(60)
+    assert run(current_a=21.6, context={"soc_bms": soc}) == []
+    soc[30:] = 1.0
+    assert [f[1:] for f in run(current_a=21.6, context={"soc_bms": soc})] == [("soc_report", -1, 1)]
+
+
+def test_a_reported_state_of_charge_may_change_while_nobody_looks() -> None:
+    soc = np.where(np.arange(60) < 30, 0.5, 0.9)
+    assert run(dt=3600.0, context={"soc_bms": soc}) == []
 
 
 def test_refuses_a_debounce_of_no_samples() -> None:
