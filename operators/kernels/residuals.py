@@ -149,8 +149,8 @@ def _walk(
         ):
             _look_soc(
                 n, s, t, d_soc, z_med[n], per_ah, slack, sigmas, raise_h, most_cells, least_rate, noise0, prior,
-                memory_s, bled[s], look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, x, near,
-                whole, real, count,
+                memory_s, bled[s], look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, x,
+                near, whole, real, count,
             )  # fmt: skip
             bled[s] = False
     return slot.size

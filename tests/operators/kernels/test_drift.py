@@ -1,6 +1,7 @@
 """Page-Hinkley as arrays against river's."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +51,6 @@ def test_packs_do_not_touch_each_other() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("alpha", 0.0), ("alpha", 1.5), ("threshold", 0.0)])
-def test_refuses_settings_that_cannot_be_meant(name: str, value: float) -> None:
+def test_refuses_settings_that_cannot_be_meant(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"{name} must be .*; got {value}"):
         replace(drift.DriftConfig(), **{name: value})
