@@ -141,18 +141,19 @@ class Run:
 def new_run(con: duckdb.DuckDBPyConnection, sink: str) -> Run:
     """Begin a run, numbered from 1 in this lake; one of the same sink that published nothing is taken up."""
     row = con.execute("SELECT sink, run, max(seq) FROM lake.raw.progress GROUP BY ALL ORDER BY run DESC").fetchone()
+    number = 1 if row is None else int(row[1]) + 1
     if row is not None and (row[0], row[2]) == (sink, 0):
-        con.execute("DELETE FROM lake.raw.progress WHERE run = ?", [row[1]])
-    newest = " UNION ALL ".join(f"SELECT max(epoch_ns({day})) AS t FROM lake.raw.{table}" for table, day in DAY.items())
-    con.execute(
-        "INSERT INTO lake.raw.progress "
-        "SELECT ?, (SELECT coalesce(max(run), 0) + 1 FROM lake.raw.progress), 0, "
-        f"(SELECT coalesce(max(t), 0) FROM ({newest}))",
-        [sink],
-    )
-    run = last_run(con, sink)
-    assert run is not None
-    return run
+        number -= 1
+        con.execute("DELETE FROM lake.raw.progress WHERE run = ?", [number])
+    horizon_ns = 0 if number == 1 else _newest_ns(con)
+    con.execute("INSERT INTO lake.raw.progress VALUES (?, ?, 0, ?)", [sink, number, horizon_ns])
+    return Run(number, 0, horizon_ns)
+
+
+def _newest_ns(con: duckdb.DuckDBPyConnection) -> int:
+    of_tables = [f"SELECT max(epoch_ns({day})) AS t FROM lake.raw.{table}" for table, day in DAY.items()]
+    row = con.execute(f"SELECT coalesce(max(t), 0) FROM ({' UNION ALL '.join(of_tables)})").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def last_run(con: duckdb.DuckDBPyConnection, sink: str) -> Run | None:

@@ -70,14 +70,27 @@ def part(lake: Path, resume: dict[str, Any] | None = None, *, recovery: bool = T
     return sink.build_part("lake", "lake", resume)
 
 
+_connect = ducklake._connect
+
+
 @cache
-def _reader() -> duckdb.DuckDBPyConnection:
-    """One connection for all tests: loading the extensions costs more than most of them."""
-    return ducklake._connect()
+def _instance(use: str) -> duckdb.DuckDBPyConnection:
+    """One instance for all writers and one for all readers: loading the extensions costs more than most tests."""
+    return _connect()
+
+
+@pytest.fixture(autouse=True)
+def _loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect() -> duckdb.DuckDBPyConnection:
+        con = _instance("write").cursor()
+        con.execute("DETACH DATABASE IF EXISTS lake")
+        return con
+
+    monkeypatch.setattr(ducklake, "_connect", connect)
 
 
 def ask(lake: Path, sql: str) -> list[tuple[Any, ...]]:
-    con = _reader()
+    con = _instance("read")
     ducklake.attach_also(con, lake, "lake")
     con.execute("USE lake")
     try:
@@ -404,8 +417,8 @@ import sys
 from pathlib import Path
 from sinks import ducklake
 seen = []
-for _ in range(8):
-    with ducklake.attach(Path(sys.argv[1])) as con:
+with ducklake.attach(Path(sys.argv[1])) as con:
+    for _ in range(30):
         seen.append(con.execute("SELECT count(*), count(DISTINCT start_ns) FROM windows").fetchone())
 assert seen == sorted(seen), seen
 assert all(rows % 2000 == 0 for rows, _ in seen), seen  # whole publishes only
