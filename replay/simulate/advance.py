@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from replay.simulate.cell import OCV, R0, RB, ZERO_C_K, fold, hysteresis_after, soc_at, temp_after, temp_at, value_at
+from replay.simulate.cell import (
+    OCV,
+    R0,
+    RB,
+    SOC_STEPS,
+    ZERO_C_K,
+    fold,
+    hysteresis_after,
+    soc_at,
+    temp_after,
+    temp_at,
+    value_at,
+)
 from replay.simulate.duty import speed_after, traction_w
 from replay.simulate.pack import DERATE_LOW_C
 from replay.simulate.state import (
@@ -107,12 +119,14 @@ def _charge_a(s, p, m):
 @njit(cache=True, error_model="numpy")
 def _faults(f, t, v, packs_capacity, packs_r):
     """Set what the faults of vehicle `v` do at time `t`: share of cooling left, and heat on a group (W, index)."""
-    f.capacity_as[v, :] = packs_capacity
-    f.r_factor[v, :] = packs_r
-    f.shunt_s[v, :] = 0.0
+    for c in range(packs_r.size):  # loops: assigning slices costs seconds of compilation
+        f.capacity_as[v, c] = packs_capacity[c]
+        f.per_as[v, c] = 1.0 / packs_capacity[c]
+        f.r_factor[v, c] = packs_r[c]
+        f.shunt_s[v, c] = 0.0
     cooling, heat_w, heated = 1.0, 0.0, -1
     for n in range(f.fault_row[v], f.fault_row[v + 1]):
-        start, end, ramp = f.fault_s[n]
+        start, end, ramp = f.fault_s[n, 0], f.fault_s[n, 1], f.fault_s[n, 2]
         if not start <= t < end:
             continue
         size, c, kind = f.fault_size[n], f.fault_subject[n], f.fault_kind[n]
@@ -123,6 +137,7 @@ def _faults(f, t, v, packs_capacity, packs_r):
             f.r_factor[v, c] *= 1.0 + grown * size
         elif kind == CAPACITY:
             f.capacity_as[v, c] *= 1.0 - grown * size
+            f.per_as[v, c] = 1.0 / f.capacity_as[v, c]
         elif kind == COOLING:
             cooling *= 1.0 - grown * size
         elif kind == RUNAWAY:
@@ -132,11 +147,12 @@ def _faults(f, t, v, packs_capacity, packs_r):
 
 @njit(cache=True, error_model="numpy", inline="always")
 def _cells(s, m, table, tau_s, dt_s, decay, drive, next_decay, charge_as, square,
-           z, u, temp_c, v, bleed, burnt, capacity_as, r_factor, rb_factor, shunt_s, leak_a, shape_v,
+           z, u, temp_c, v, bleed, burnt, capacity_as, per_as, r_factor, rb_factor, shunt_s, leak_a, shape_v,
            heat_factor, loss_factor, flow, heat_extra_w, heated, hurt):  # fmt: skip
     """Move all groups of one pack over an interval; leaves sums over the pack in `s`."""
     f4 = np.float32
     cells, branches, temps = z.size, tau_s.size, table.shape[0]
+    period_s = f4(min(dt_s, 60.0))  # the next interval is as long, unless this one was sleep
     one, zero, now_a, hyst_v = f4(1.0), f4(0.0), f4(s[NOW_A]), f4(s[HYST_V])
     mean_a, mean_square = f4(charge_as / dt_s), f4(square / dt_s)
     leak_grow = f4(2.0 ** ((0.5 * (s[T_MIN] + s[T_MAX]) - 25.0) / 10.0))
@@ -152,7 +168,7 @@ def _cells(s, m, table, tau_s, dt_s, decay, drive, next_decay, charge_as, square
     for c in range(cells):
         old_c = temp_c[c]
         lost_a = leak_a[c] * leak_grow + (shunt_s[c] + f4(bleed[c]) * bleed_s) * v[c]
-        z_c = z[c] + (charge_as - lost_a * dt_s) / capacity_as[c]
+        z_c = z[c] + (charge_as - lost_a * dt_s) * per_as[c]
         z[c] = z_c
         k, wz = soc_at(z_c)
         j, wt = temp_at(old_c, temps)
@@ -196,7 +212,9 @@ def _cells(s, m, table, tau_s, dt_s, decay, drive, next_decay, charge_as, square
         t_min, t_max = min(t_min, new_c), max(t_max, new_c)
         soc_low, soc_high = min(soc_low, z_c), max(soc_high, z_c)
         low_as, room_as = min(low_as, z_c * capacity_as[c]), min(room_as, (1.0 - z_c) * capacity_as[c])
-        base, conductance = ocv + kept, one / r_all
+        # What the next interval may carry: voltage at its end, with the OCV moved by its charge.
+        slope_v = f4(SOC_STEPS) * table[j, k, OCV, 1]
+        base, conductance = ocv + kept, one / (r_all + slope_v * period_s * per_as[c])
         up, down = min(up, (v_max - base) * conductance), max(down, (v_min - base) * conductance)
     s[UP_A], s[DOWN_A], s[T_MIN], s[T_MAX], s[SUM_V], s[HEAT_W] = up, down, t_min, t_max, sum_v, heat_sum
     s[SOC_LOW], s[SOC_HIGH], s[R0_MEAN] = soc_low, soc_high, r_sum / cells
@@ -208,7 +226,8 @@ def _cells(s, m, table, tau_s, dt_s, decay, drive, next_decay, charge_as, square
 def advance(f, packs, m, v, t, dt_s, ambient, key, standard):
     """Move one vehicle to time `t`, `dt_s` after where it stood."""
     s, p, tau_s = f.s[v], f.p[v], packs.tau_s[v]
-    f.drive[0, :], f.drive[1, :] = 1.0, 0.0
+    for b in range(tau_s.size):
+        f.drive[0, b], f.drive[1, b] = 1.0, 0.0
     s[AMBIENT_C] = ambient
     if s[MODE] == DRIVING:
         charge_as, square = _drive(s, p, tau_s, m, key, dt_s, f.drive)
@@ -234,11 +253,12 @@ def advance(f, packs, m, v, t, dt_s, ambient, key, standard):
     cooling, heat_w, heated, hurt = 1.0, 0.0, -1, f.fault_row[v + 1] > f.fault_row[v]
     if hurt:
         cooling, heat_w, heated = _faults(f, t, v, packs.capacity_as[v], packs.r_factor[v])
-    f.drive32[:] = f.drive
+    for b in range(tau_s.size):
+        f.drive32[0, b], f.drive32[1, b] = f.drive[0, b], f.drive[1, b]
     s[COOLANT_C] = aim + (s[COOLANT_C] - aim) * np.exp(-dt_s / tau)
     _cells(
         s, m, m.table, tau_s, dt_s, f.drive32[0], f.drive32[1], f.decay[v], charge_as, square,
-        f.z[v], f.u[v], f.temp_c[v], f.v[v], f.bleed[v], f.burnt[v], f.capacity_as[v], f.r_factor[v],
+        f.z[v], f.u[v], f.temp_c[v], f.v[v], f.bleed[v], f.burnt[v], f.capacity_as[v], f.per_as[v], f.r_factor[v],
         packs.rb_factor[v], f.shunt_s[v], packs.leak_a[v], packs.shape_v[v], packs.heat_factor[v], packs.loss_factor[v],
         FLOW * cooling if s[PUMP] > 0.0 else 0.0, heat_w, heated, hurt,
     )  # fmt: skip

@@ -35,7 +35,7 @@ def cell_table(ocv_v: Floats, r0_ohm: Floats, rb_ohm: Floats) -> NDArray[np.floa
     return np.ascontiguousarray(np.stack(parts, axis=-1), np.float32)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def soc_at(z):
     """Find SOC on the table's axis: lower index and weight; beyond 0..1 the edge is continued in a straight line."""
     x = np.float32(z) * np.float32(SOC_STEPS)
@@ -43,7 +43,7 @@ def soc_at(z):
     return k, x - np.float32(k)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def temp_at(temp_c, temps):
     """Find a temperature on the table's axis of `temps` rows: lower index and weight, clamped at the edges."""
     x = (np.float32(temp_c) - np.float32(TEMP_LOW_C)) * np.float32(1.0 / TEMP_STEP_C)
@@ -52,13 +52,13 @@ def temp_at(temp_c, temps):
     return j, x - np.float32(j)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def value_at(table, j, wt, k, wz, m):
     """Read column `m` of a cell table, bilinear."""
     return (table[j, k, m, 0] + wz * table[j, k, m, 1]) + wt * (table[j, k, m, 2] + wz * table[j, k, m, 3])
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def fold(current_a, dt_s, tau_s, decay, drive):
     """Add a piece of constant current to an interval, in place: u after it = decay·u before + rb·drive."""
     for b in range(tau_s.size):
@@ -67,7 +67,7 @@ def fold(current_a, dt_s, tau_s, decay, drive):
         drive[b] = drive[b] * e + current_a * (1.0 - e)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def hysteresis_after(h_v, amplitude_v, charge_ah, capacity_ah):
     """Move the hysteresis voltage by a net charge (Plett's one-state form), V."""
     if charge_ah == 0.0:
@@ -76,7 +76,7 @@ def hysteresis_after(h_v, amplitude_v, charge_ah, capacity_ah):
     return end + (h_v - end) * np.exp(-HYSTERESIS_RATE * abs(charge_ah) / capacity_ah)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def temp_after(temp_c, heat_w, inertia, loss, env_c, beside, around_c, count):
     """Move a group's temperature by one implicit step, stable at any dt.
 
@@ -97,7 +97,8 @@ def _trace(table, temp_c, tau_s, capacity_ah, soc0, hysteresis_v, t_s, current_a
             charge_ah = current_a[n] * dt_s / 3600.0
             z += charge_ah / capacity_ah
             h = hysteresis_after(h, hysteresis_v, charge_ah, capacity_ah)
-            decay[:], drive[:] = 1.0, 0.0
+            for b in range(tau_s.size):
+                decay[b], drive[b] = 1.0, 0.0
             fold(current_a[n], dt_s, tau_s, decay, drive)
         k, wz = soc_at(z)
         v[n] = value_at(table, j, wt, k, wz, OCV) + h + current_a[n] * value_at(table, j, wt, k, wz, R0)

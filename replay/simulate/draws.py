@@ -12,7 +12,7 @@ _LOW = np.uint64(0xFFFF)
 _S16, _S32, _S48 = np.uint64(16), np.uint64(32), np.uint64(48)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def bits(key, n):
     """Give 64 random bits: draw `n` of `key` (both uint64)."""
     z = key + n * _GOLDEN
@@ -21,13 +21,13 @@ def bits(key, n):
     return z ^ (z >> _S31)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def uniform(key, n):
     """Draw from [0, 1)."""
     return float(bits(key, np.uint64(n)) >> _S11) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def normal(key, n):
     """Draw with mean 0 and variance 1: the sum of four uniform numbers, so never beyond ±3.47."""
     z = bits(key, np.uint64(n))

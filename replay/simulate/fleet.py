@@ -221,6 +221,7 @@ def _fleet(
         burnt=np.zeros((v, c), np.float32),
         probe=np.repeat(ambient[:, :1], p, axis=1),
         capacity_as=packs.capacity_as.copy(),
+        per_as=1.0 / packs.capacity_as,
         r_factor=packs.r_factor.copy(),
         shunt_s=np.zeros((v, c), np.float32),
         decay=decay,

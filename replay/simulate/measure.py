@@ -45,7 +45,8 @@ def balance(s, m, v, bleed, noise_v, key):
     on = s[MODE] == CHARGING and s[SOC_BMS] > 0.6 and s[NOW_A] < m.nominal_ah / 4.0
     s[BALANCING] = 1.0 if on else 0.0
     if not on:
-        bleed[:] = False
+        for c in range(v.size):
+            bleed[c] = False
         return
     for c in range(v.size):
         above = v[c] + noise_v * normal(key, 20_000 + c) - s[V_LOW]

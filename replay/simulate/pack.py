@@ -46,7 +46,7 @@ class Model(NamedTuple):
 class Packs(NamedTuple):
     """True values of V packs of one model: what does not change unless a fault changes it."""
 
-    capacity_as: NDArray[np.float64]  # (V, C) A·s
+    capacity_as: NDArray[np.float32]  # (V, C) A·s
     r_factor: NDArray[np.float32]  # (V, C) of the file's R0
     rb_factor: NDArray[np.float32]  # (V, C) of the file's branches
     leak_a: NDArray[np.float32]  # (V, C) self-discharge at 25 °C
@@ -90,7 +90,7 @@ def model_of(pack: PackModel) -> Model:
         table=cell_table(grid.ocv, grid.r0, grid.rb),
         entropy_v_per_k=(np.interp(grid.soc, np.linspace(0, 1, 11), _ENTROPY[pack.chemistry]) * 1e-3).astype(_F4),
         nominal_ah=pack.nominal_ah,
-        v_max=min(float(grid.ocv[11, -1]), bounds.get(True, 6.0) - 0.01),
+        v_max=min(float(grid.ocv[11, -1]), bounds.get(True, 6.0) - 0.02),
         v_min=max(float(grid.ocv[11, 0]), bounds.get(False, 0.0)) + 0.05,
         charge_max_a=0.9 * pack.charge_max_a,
         discharge_max_a=0.9 * pack.discharge_max_a,
@@ -129,7 +129,7 @@ def _draw(pack: PackModel, d: np.random.Generator) -> dict[str, Any]:
     per_60ah = pack.nominal_ah / 60.0
     healthy = capacity.mean() * pack.usable_ah
     return {
-        "capacity_as": capacity * pack.usable_ah * 3600.0,
+        "capacity_as": (capacity * pack.usable_ah * 3600.0).astype(_F4),
         "r_factor": r.astype(_F4),
         "rb_factor": rb.astype(_F4),
         "leak_a": leak.astype(_F4),

@@ -37,7 +37,8 @@ class Fleet(NamedTuple):
     bleed: NDArray[np.bool_]  # (V, C)
     burnt: NDArray[np.float32]  # (V, C) 0..1
     probe: NDArray[np.float32]  # (V, P) what lags behind the cell
-    capacity_as: NDArray[np.float64]  # (V, C) now, under faults
+    capacity_as: NDArray[np.float32]  # (V, C) now, under faults
+    per_as: NDArray[np.float32]  # (V, C) one over it
     r_factor: NDArray[np.float32]  # (V, C) now, under faults
     shunt_s: NDArray[np.float32]  # (V, C) conductance of an internal short, 1/ohm
     decay: NDArray[np.float32]  # (V, B) of the branches over one period

@@ -43,20 +43,20 @@ from replay.simulate.state import (
 from replay.simulate.tracks import HOME
 
 SLEEP_STEP_S = 600.0  # a sleeping pack moves in steps of this
+WH_PER_M = 0.24  # of a car with the heater on, for planning
 CHECK_S, CHECK_FOR_S = 4 * 3600.0, 60.0  # a sleeping vehicle wakes this often, for this long
 
 
 @njit(cache=True, error_model="numpy")
-def _decide(f, v, t, key, m):
-    """Choose what the vehicle does from `t` on: drive, charge, stay awake, sleep."""
-    s, p = f.s[v], f.p[v]
+def _decide(s, p, leave_s, goals, road_m, charge_to, fast, range_m_per_ah, nominal_ah, t, key):
+    """Choose what a vehicle does from `t` on: drive, charge, stay awake, sleep."""
     mode = s[MODE]
     if s[BURNT] > 0.0:
         s[MODE], s[SPEED], s[AWAKE_S] = PARKED, 0.0, 1e18
         return
     if mode == DRIVING:
         if s[LEFT_M] <= 0.0 and s[SPEED] == 0.0:
-            s[MODE], s[PLACE] = PARKED, f.goal[v, int(s[EVENT])]
+            s[MODE], s[PLACE] = PARKED, goals[int(s[EVENT])]
             s[EVENT] += 1
             s[AWAKE_S] = t + 180.0 + 720.0 * uniform(key, 900)
             s[CHARGE_AT_S] = t + 30.0 + 300.0 * uniform(key, 901)
@@ -66,12 +66,11 @@ def _decide(f, v, t, key, m):
             s[FULL] = 0.0
         return
     event = int(s[EVENT])
-    day = min(int((t + p[LOCAL_S]) // 86_400.0), f.fast.shape[1] - 1)
-    goal = f.goal[v, event]
-    trip_m = f.road_m[v, int(s[PLACE]), goal]
-    range_m = s[CAPACITY_AH] * m.v_max * f.z.shape[1] / m.scale / 0.24  # Wh over 0.24 Wh/m, heater on
-    needed = 0.15 + trip_m / max(range_m, 1.0)
-    due = t >= f.leave_s[v, event]
+    day = min(int((t + p[LOCAL_S]) // 86_400.0), fast.size - 1)
+    goal = goals[event]
+    trip_m = road_m[int(s[PLACE]), goal]
+    needed = 0.15 + trip_m / max(s[CAPACITY_AH] * range_m_per_ah, 1.0)
+    due = t >= leave_s[event]
     if due and trip_m < 50.0:
         s[EVENT] += 1  # already there
         return
@@ -79,9 +78,9 @@ def _decide(f, v, t, key, m):
         s[MODE], s[LEFT_M], s[TRIP_M], s[START_S] = DRIVING, trip_m, trip_m, t
         s[CHARGE_TYPE], s[TARGET], s[FULL] = 0.0, 8.0, 0.0
         return
-    aim = f.charge_to[v, day]
+    aim = charge_to[day]
     if mode == CHARGING:
-        ended = s[NOW_A] < m.nominal_ah / 40.0 and t - s[START_S] > 3600.0 and s[UP_A] < m.nominal_ah / 20.0
+        ended = s[NOW_A] < nominal_ah / 40.0 and t - s[START_S] > 3600.0 and s[UP_A] < nominal_ah / 20.0
         if s[SOC_BMS] >= (aim if aim < 1.0 else 2.0) or ended:
             if ended and aim >= 1.0:
                 s[SOC_BMS] = 1.0
@@ -90,7 +89,7 @@ def _decide(f, v, t, key, m):
     short = s[SOC_BMS] < needed or s[SOC_BMS] < 0.2
     at_home = s[PLACE] == HOME
     plug = at_home and t >= s[CHARGE_AT_S] and s[SOC_BMS] < min(aim - 0.04, p[HABIT])
-    if s[FULL] == 0.0 and (plug or short or (not at_home and f.fast[v, day] == 1 and s[SOC_BMS] < 0.6)):
+    if s[FULL] == 0.0 and (plug or short or (not at_home and fast[day] == 1 and s[SOC_BMS] < 0.6)):
         s[MODE], s[START_S] = CHARGING, t
         s[CHARGE_TYPE] = AC if at_home else DC
 
@@ -99,6 +98,7 @@ def _decide(f, v, t, key, m):
 def walk(f, packs, m, out, tick, at, ticks, period_s, sleep):
     """Go on from vehicle `at` of `tick` until the block is full or time ends: next tick, next vehicle, rows written."""
     n, rows, vehicles = 0, out.seq.size, f.key.size
+    range_m_per_ah = m.v_max * f.z.shape[1] / m.scale / WH_PER_M
     while tick < ticks:
         while at < vehicles:
             if n == rows:
@@ -126,7 +126,10 @@ def walk(f, packs, m, out, tick, at, ticks, period_s, sleep):
                 emit(f, packs, m, at, out, n, tick, int(mode), key, ambient, period_s)
                 n += 1
             if awake or due or s[PENDING_S] == 0.0:
-                _decide(f, at, t, key, m)
+                _decide(
+                    s, f.p[at], f.leave_s[at], f.goal[at], f.road_m[at], f.charge_to[at], f.fast[at],
+                    range_m_per_ah, m.nominal_ah, t, key,
+                )  # fmt: skip
             at += 1
         at = 0
         tick += 1
