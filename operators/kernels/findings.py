@@ -39,8 +39,8 @@ def _joined(parts: Sequence[Found]) -> Found:
 def merge(parts: Sequence[Found]) -> Found:
     """Join findings of several detectors in the order of (row, kind, subject)."""
     some = [p for p in parts if len(p[0])]
-    if len(some) < 2:  # mostly nothing at all
-        return some[0] if some else parts[0]
+    if not some:  # as mostly
+        return parts[0]
     whole, real = _joined(some)
     order = np.lexsort((whole[:, 3], whole[:, 1], whole[:, 0]))
     return whole[order], real[order]
