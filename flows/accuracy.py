@@ -19,6 +19,7 @@ START_ERROR = 0.2  # of SOC
 CURRENT_OFFSET_A = 0.030  # on every sample: 1 % of the cell's capacity per hour
 SETTLING_S = 300.0
 CAPACITY_AH = 2.778  # of the truth 1 + ah / capacity; the file's own soc divides by another number per temperature
+_FADE = 0.02  # the file was measured on this very cell: its capacity is known
 _INTERVAL_90 = 1.645  # standard deviations
 _COLUMNS = ["kind", "test", "ambient_c", "sec", "v", "i", "temp_c", "ah"]
 
@@ -75,7 +76,7 @@ def _drive(pack: PackModel, cfg: EstimateConfig, name: str, ambient_c: float, ru
     t_s = run["sec"].astype(np.float64)
     n = t_s.size
     out = kernel.step(
-        replace(cfg, initial_soc=float(wrong), initial_soc_std=START_ERROR),
+        replace(cfg, initial_soc=float(wrong), initial_soc_std=START_ERROR, fade=_FADE),
         EstimateState.empty(1, 1, 1),
         kernel.parameters(pack),
         slot=np.zeros(n, np.int32),

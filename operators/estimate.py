@@ -26,7 +26,7 @@ class EstimateStep(Step):
         derived = block.derived
         columns = kernel.step(
             self._cfg, self.state, self._pack, derived["slot"], derived["dt_s"], derived["quality"], block.lane,
-            block.current_a, block.pack_v, block.cell_v, block.temp_c,
+            block.current_a, block.pack_v, block.cell_v, block.temp_c, block.context.get("soc_bms"),
         )  # fmt: skip
         return [block.with_derived(**columns)]
 

@@ -35,20 +35,31 @@ class EstimateConfig:
 
     initial_soc: float = float("nan")  # SOC of a pack never seen; NaN: from the voltage of its first frame
     initial_soc_std: float = 0.2
+    bms_std: float = 0.1  # of the vehicle's own SOC, which is asked once: for a pack never seen
     hold_s: float = 600.0  # a longer time between frames tells nothing about the current in it
-    rest_c_rate: float = 0.02  # current over capacity (1/h) that counts as rest, and may flow unseen at rest
+    rest_c_rate: float = 0.02  # current over capacity (1/h) that counts as rest
+    unseen_c_rate: float = 0.002  # that may flow in a silence between two frames at rest
     unknown_c_rate: float = 0.3  # that may flow while the current is unknown
     between: float = 0.3  # of a step in current: what the mean between two frames may miss
-    soc_noise: float = 5e-9  # variance per second: offset of the current sensor, self-discharge
-    noise_v: float = 12e-3  # voltage the circuit model leaves unexplained
+    soc_noise: float = 5e-10  # variance per second: what the rest of this model does not say
+    fade: float = 0.1  # of the capacity against the pack file's, in proportion
+    offset: float = 0.005  # of the current sensor, over capacity (1/h)
+    drift_offset: float = 1e-11  # variance per second: .5 % of capacity per hour in a month
+    noise_v: float = 10e-3  # voltage the circuit model leaves unexplained
+    noise_c: float = 0.1  # and in proportion to the drop of R0 under 1 C
     noise_tau_s: float = 40.0  # for how long such an error lasts
     load_noise: float = 0.01  # the same in proportion to the drop under load
+    branch_noise: float = 0.15  # of the voltage of an RC branch, in proportion, for as long as the branch lasts
     skew: float = 0.2  # of a step in i·R0 that a sweep over the cells may catch or miss
     pack_noise_v: float = 10e-3  # per cell group, where only the pack sensor tells
     bias_v: float = 3e-3  # slow error of an OCV table that was measured on this kind of cell
-    borrowed_v: float = 10e-3  # of one that was measured on another kind
+    borrowed_v: float = 4e-3  # of one that was measured on another kind,
+    borrowed_soc: float = 0.005  # and along its SOC
+    hysteresis_share: float = 0.4  # of the hysteresis that the pack file's number may miss
+    bias_c: float = 0.03  # and in proportion to the drop of R0 under 1 C
     bias_tau_s: float = 2e6
-    scale: float = 0.15  # of all resistances against the table, in proportion
+    bias_soc: float = 0.1  # change of SOC after which the table's error is another one
+    scale: float = 0.2  # of all resistances against the table, in proportion
     scale_tau_s: float = 1e7
     outlier: float = 6.0  # an innovation counts up to this many standard deviations
     hysteresis_rate: float = 20.0  # per unit of SOC that passes
@@ -174,6 +185,7 @@ _SOC_CELL, _D_SOC, _D_R0, _D_Q, _RESID = range(5)
 # Rows of the scratch array, one value per cell group each.
 _KEYS, _LIFT, _ERROR, _PAIR = 0, 1, 2, 3
 _SCRATCH = 5
+_NONE = np.empty(0, np.float32)  # no column
 _AHEAD = 2  # rows whose state is asked for early
 
 
@@ -189,6 +201,7 @@ def step(
     pack_v: NDArray[np.float32],
     cell_v: NDArray[np.float32],
     temp_c: NDArray[np.float32],
+    soc_bms: NDArray[np.float32] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Advance `state` over N rows; what is known after each, by column name.
 
@@ -208,6 +221,7 @@ def step(
     _walk(
         _plain(cfg), pack.cell, pack.table, pack.tau_s, pack.charge_share, pack.discharge_share,
         slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_v.view(np.int32), temp_c, temp_c.view(np.int32),
+        _NONE if soc_bms is None else soc_bms,
         state.core, state.cell, f64, f32, i8, i16, per_cell, work, work.view(np.int32),
     )  # fmt: skip
     out: dict[str, NDArray[Any]] = {}
@@ -219,7 +233,7 @@ def step(
 @njit(cache=True, error_model="numpy")
 def _walk(
     cfg, pack, table, tau_s, charge_share, discharge_share,
-    slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_bits, temp_c, temp_bits,
+    slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_bits, temp_c, temp_bits, soc_bms,
     core, cell, f64, f32, i8, i16, per_cell, work, bits,
 ):  # fmt: skip
     cells = cell_v.shape[1]
@@ -255,11 +269,14 @@ def _walk(
                 soc.relax(core, s, pack, cfg, at, decay, dt, d_z, d_var, mean_a)
                 imbalance.drift(core, s, _SHARED, cell, cfg, dt, d_z, d_var)
                 learn_s = dt
+                if dt > cfg.hold_s and v == v and i == i:
+                    soc.wake(core, s, pack, cfg, at, v, i, dt)
             elif not started and v == v and not frozen:
                 core[s, soc.PACK_OFFSET_V] = pack.sum_offset_v
                 v = v if by_cell else v - pack.sum_offset_v
                 ocv.look_up(table, 0.5, temp, at)
-                used_up = soc.start(core, s, table, at, pack, cfg, v, i, temp, by_cell)
+                told = np.float64(soc_bms[n]) if soc_bms.size else np.nan
+                used_up = soc.start(core, s, table, at, pack, cfg, v, i, temp, by_cell, told)
                 imbalance.begin(core, s, _SHARED, cfg)
                 ocv.look_up(table, core[s, soc.Z], temp, at)
                 started, i_before, learn_s = True, i, _FIRST_DT_S
@@ -269,7 +286,7 @@ def _walk(
                 if v == v:
                     extra = 0.0 if by_cell else cfg.pack_noise_v * cfg.pack_noise_v
                     if not used_up:
-                        innov = soc.correct(core, s, table, pack, cfg, at, v, i, d_drop, extra, learn_s)
+                        innov = soc.correct(core, s, table, tau_s, pack, cfg, at, v, i, d_drop, extra, learn_s)
                     if by_cell and pack_cell_v == pack_cell_v:
                         share = learn_s / 3600.0 if learn_s < 3600.0 else 1.0
                         core[s, soc.PACK_OFFSET_V] += (pack_cell_v - v - core[s, soc.PACK_OFFSET_V]) * share
@@ -308,14 +325,15 @@ def _walk(
         i16[_LOW, n], i16[_HIGH, n] = rest_low, rest_high
         f32[_SOC_STD, n] = math.sqrt(core[s, soc.P_ZZ] + spread)
         f32[_R0, n] = at[R0] * (1.0 + scale)
-        f32[_CAPACITY, n] = pack.capacity_ah * (left + room)
+        capacity_ah = pack.capacity_ah / (1.0 + core[s, soc.FADE])
+        f32[_CAPACITY, n] = capacity_ah * (left + room)
         r_pulse, u_left = power.pulse(at, core, s, soc.U, scale, kept)
-        rest_v = at[OCV] + pack.hysteresis_v * core[s, soc.H] + core[s, soc.BIAS_V] + u_left
+        rest_v = at[OCV] + pack.hysteresis_v * core[s, soc.H] + core[s, soc.BIAS] + u_left
         low, high = rest_v - pack.v_min, pack.v_max - rest_v
         if by_cell:
             low, high = power.headroom(cell, s, low, high, work, bits, _LIFT, _ERROR, _PAIR)
         charge_now, discharge_now = power.allowed(temp_c, n, charge_share, discharge_share)
-        amps = pack.capacity_ah * 3600.0 / cfg.pulse_s  # that a whole charge gives for the pulse
+        amps = capacity_ah * 3600.0 / cfg.pulse_s  # that a whole charge gives for the pulse
         f32[_SOP_OUT, n], i8[_OUT_LIMIT, n] = power.sop(
             low / r_pulse, pack.cells, r_pulse, rest_v, pack.discharge_max_a, discharge_now, left * amps
         )
@@ -324,7 +342,7 @@ def _walk(
         )
         drain = core[s, soc.POWER_W] / (pack.cells * at[OCV])
         volts = power.soe(table, z, left, temp, scale, drain if drain > 0.0 else 0.0, pack.v_min, at)
-        f32[_SOE, n] = volts * pack.capacity_ah * pack.cells * 1e-3
+        f32[_SOE, n] = volts * capacity_ah * pack.cells * 1e-3
 
 
 @njit(cache=True, error_model="numpy")

@@ -1,11 +1,14 @@
-"""SOC of a pack's median cell group: a Kalman filter on SOC, a slow voltage bias and a resistance scale.
+"""SOC of a pack's median cell group: a Kalman filter on SOC and on what falsifies it for long.
 
-    v = OCV(z, T) + M h + b + (1 + s) (i R0 + Σ u)
+    v = OCV(z, T) + M h + b + (1 + s) (i R0 + Σ u)          dz = (i / Q − o) (1 + q) dt
 
-z, b and s are estimated; the RC voltages u and the hysteresis h (one-state model, Plett, J. Power Sources
-134 (2004) 277) follow the current alone.  b and s return slowly to zero, so their uncertainty stays bounded
-and years of frames do not make the filter believe its own tables.  What one sample may say is limited by model
-errors that last longer than a sample: its variance is scaled by 1 + noise_tau_s / dt, and so a cell learns as
+Estimated are SOC z, a slow voltage error b (of the OCV table and of the hysteresis), the resistances' scale s, the
+capacity that is missing q = Q/Q_true − 1, and the current sensor's offset o.  The RC voltages u and the hysteresis h
+(one-state model, Plett, J. Power Sources 134 (2004) 277) follow the current alone.
+
+What an error that lasts can hide must not be averaged away.  b stays as uncertain as the table is until
+SOC moves on to another part of the curve: where OCV is flat, frames may come for years and tell nothing.
+Errors of the RC model last as long as its branches, so their variance is scaled by 1 + τ / dt, and a cell learns as
 much per hour from 1 s frames as from 10 s frames.
 """
 
@@ -16,75 +19,99 @@ import math
 import numpy as np
 from numba import njit
 
-from operators.kernels.ocv import BRANCHES, DOCV, OCV, R0, RB, ocv_at, soc_at
+from operators.kernels.ocv import BRANCHES, DOCV, OCV, R0, RB, ocv_at
 
-# Columns of the state array `core` (slots, CORE), float64.
-STARTED = 0  # 0 before the first usable frame
-TEMP_C = 1  # last known temperature
-CURRENT_A = 2  # of the frame before; NaN where unknown
-LOST_S = 3  # time without known current, until it is known again
-Z = 4
-BIAS_V = 5
-SCALE = 6
-P_ZZ, P_ZB, P_ZS, P_BB, P_BS, P_SS = 7, 8, 9, 10, 11, 12
-U = 13  # voltages of the RC branches, BRANCHES of them
+# The estimated numbers, and their place in the covariance.
+Z, BIAS, SCALE, FADE, OFFSET = range(5)
+_STATES = 5
+
+# Columns of the state array `core` (slots, CORE), float64.  The estimated numbers come first.
+P = _STATES  # upper triangle of their covariance, row by row
+P_ZZ, P_BB, P_SS, P_QQ, P_OO = P, P + 5, P + 9, P + 12, P + 14
+STARTED = P + 15  # 0 before the first usable frame
+TEMP_C = STARTED + 1  # last known temperature
+CURRENT_A = TEMP_C + 1  # of the frame before; NaN where unknown
+LOST_S = CURRENT_A + 1  # time without known current, until it is known again
+U = LOST_S + 1  # voltages of the RC branches, BRANCHES of them
 U_VAR = U + BRANCHES  # V², what is not known of each
 H = U_VAR + BRANCHES  # hysteresis, −1 … 1
-H_VAR = H + 1
-PACK_OFFSET_V = H_VAR + 1  # pack_v / C − median cell
+PACK_OFFSET_V = H + 1  # pack_v / C − median cell
 POWER_W = PACK_OFFSET_V + 1  # mean discharge power, exponentially over the past
 SOC_END = POWER_W + 1
 
 P_ZZ_MAX = 1.0 / 12.0  # of a SOC about which nothing is known
 _P_ZZ_MIN = 1e-8
 _CHORD_FROM = 0.01  # standard deviation of SOC below which the tangent will do
+_GRID = 201  # SOCs that the first voltage is weighed against
+_SURPRISE = 9.0  # standard deviations², beyond which a voltage after a silence says that charge has passed
+_FADE_MIN, _FADE_MAX = -0.3, 1.0
+_OFFSET_MAX = 0.03
 
 
 @njit(cache=True, error_model="numpy")
-def start(core, s, table, at, cell, cfg, v, i, temp_c, by_cell):
-    """Begin a pack at its first usable frame: SOC from OCV, with what the load hides as uncertainty.
+def start(core, s, table, at, cell, cfg, v, i, temp_c, by_cell, soc_bms):
+    """Begin a pack at its first usable frame: every SOC weighed by how well it explains the voltage.
 
-    `at` holds the table's values (WIDTH,) at any SOC and this temperature.  With `cfg.initial_soc` that SOC is taken
-    instead.  Says whether `v` has been used up.
+    `at` holds the table's values (WIDTH,) at any SOC and this temperature.  What the load hides is uncertainty.  The
+    vehicle's own SOC `soc_bms` (NaN: none), trusted to `cfg.bms_std`, tells where the voltage does not, and
+    is never looked at again.  With `cfg.initial_soc` that SOC is taken instead.  Says whether `v` has been used up.
     """
     load = i if i == i else 0.0
     # what went before is unknown: the branches may hold the drop of this load, or of one as usual
     usual = abs(load) + cfg.unknown_c_rate * cell.capacity_ah
+    for k in range(SOC_END):
+        core[s, k] = 0.0
     for b in range(BRANCHES):
-        core[s, U + b] = 0.0
         core[s, U_VAR + b] = (at[RB + b] * usual) ** 2
     core[s, STARTED] = 1.0
     core[s, TEMP_C] = temp_c
     core[s, CURRENT_A] = i
-    core[s, LOST_S] = 0.0
-    core[s, BIAS_V] = core[s, SCALE] = core[s, H] = 0.0
-    core[s, H_VAR] = 1.0
-    core[s, P_ZB] = core[s, P_ZS] = core[s, P_BS] = 0.0
-    core[s, P_BB] = _bias_var(cell, cfg)
+    table_var = _table_var(cell, cfg, 0.0) + cell.hysteresis_v * cell.hysteresis_v
+    core[s, P_BB] = table_var
     core[s, P_SS] = cfg.scale * cfg.scale
+    core[s, P_QQ] = cfg.fade * cfg.fade
+    core[s, P_OO] = cfg.offset * cfg.offset
     if cfg.initial_soc == cfg.initial_soc:
         core[s, Z] = cfg.initial_soc
         core[s, P_ZZ] = cfg.initial_soc_std * cfg.initial_soc_std
         return False
-    z = soc_at(table, v - load * at[R0], temp_c)
     drop = load * at[R0]
-    var = cfg.noise_v * cfg.noise_v + cell.hysteresis_v * cell.hysteresis_v
-    var += core[s, P_BB] + drop * drop * core[s, P_SS]
+    rest = cfg.noise_v * cfg.noise_v + drop * drop * core[s, P_SS]
     if i != i:
-        var += (at[R0] * usual) ** 2
+        rest += (at[R0] * usual) ** 2
     if not by_cell:
-        var += cfg.pack_noise_v * cfg.pack_noise_v
+        rest += cfg.pack_noise_v * cfg.pack_noise_v
     for b in range(BRANCHES):
-        var += core[s, U_VAR + b]
-    std, h = 0.01, 1.0
-    for _ in range(3):  # the slope over what is not known, and what is not known by that slope
-        low, high = max(z - std, 0.0), min(z + std, 1.0)
-        h = (ocv_at(table, high, temp_c) - ocv_at(table, low, temp_c)) / (high - low)
-        std = min(math.sqrt(var) / h, math.sqrt(P_ZZ_MAX))
-    core[s, Z] = z
-    core[s, P_ZZ] = std * std
-    core[s, P_ZB] = -core[s, P_BB] / h * (std * std * h * h / var)
-    core[s, P_ZS] = -drop * core[s, P_SS] / h * (std * std * h * h / var)
+        rest += core[s, U_VAR + b]
+    known_bms = 0.0 <= soc_bms <= 1.0
+    # moments of SOC and of the table's error over all SOCs, in two passes: the best first, then weights below 1
+    best = -math.inf
+    total = m_z = m_zz = m_e = m_ee = m_ze = 0.0
+    for weigh in range(2):
+        for k in range(_GRID):
+            z = k / (_GRID - 1.0)
+            slope = (ocv_at(table, z + 0.0025, temp_c) - ocv_at(table, z - 0.0025, temp_c)) / 0.005
+            bias_var = _table_var(cell, cfg, slope) + cell.hysteresis_v * cell.hysteresis_v
+            var = rest + bias_var
+            e = v - drop - ocv_at(table, z, temp_c)
+            likely = -0.5 * (e * e / var + math.log(var))
+            if known_bms:
+                likely -= 0.5 * ((z - soc_bms) / cfg.bms_std) ** 2
+            if weigh == 0:
+                best = max(best, likely)
+                continue
+            w, e = math.exp(likely - best), e * bias_var / var
+            total += w
+            m_z += w * z
+            m_zz += w * z * z
+            m_e += w * e
+            m_ee += w * (e * e + bias_var * rest / var)
+            m_ze += w * z * e
+    z, bias = m_z / total, m_e / total
+    core[s, Z], core[s, BIAS] = z, bias
+    core[s, P_ZZ] = max(m_zz / total - z * z, 1.0 / (12.0 * _GRID * _GRID))
+    core[s, P_BB] = max(m_ee / total - bias * bias, 0.0)
+    core[s, P + BIAS] = m_ze / total - z * bias
     return True
 
 
@@ -92,31 +119,37 @@ def start(core, s, table, at, cell, cfg, v, i, temp_c, by_cell):
 def move(core, s, cell, cfg, dt_s, i):
     """Count charge over the `dt_s` before this frame, whose current is `i`; NaN is unknown.
 
-    Returns (change of SOC, its variance, mean current; NaN where nobody knows it).  Over an interval that is
-    too long, or that has an unknown end, nothing is counted and the uncertainty grows with time.
+    Returns (change of SOC, variance of what is not known of it, mean current; NaN where nobody knows it).  Over an
+    interval that is too long, or that has an unknown end, nothing is counted and the uncertainty grows with time.
     """
     i_before = core[s, CURRENT_A]
     core[s, CURRENT_A] = i
+    full_as = 3600.0 * cell.capacity_ah
+    d_var = cfg.soc_noise * dt_s
     if i == i and i_before == i_before and dt_s <= cfg.hold_s:
         mean_a = 0.5 * (i + i_before)
-        d_z = mean_a * dt_s / (3600.0 * cell.capacity_ah)
-        rough = cfg.between * (i - i_before) * dt_s / (3600.0 * cell.capacity_ah)
-        d_var = rough * rough + cfg.soc_noise * dt_s
+        rough = cfg.between * (i - i_before) * dt_s / full_as
+        by_q = mean_a * dt_s / full_as - core[s, OFFSET] * dt_s / 3600.0
+        by_o = -(1.0 + core[s, FADE]) * dt_s / 3600.0
+        d_z = by_q * (1.0 + core[s, FADE])
+        d_var += rough * rough
         core[s, LOST_S] = 0.0
-    else:
-        mean_a = math.nan
-        d_z = 0.0
-        rest_a = cfg.rest_c_rate * cell.capacity_ah
-        parked = abs(i) < rest_a and abs(i_before) < rest_a  # false where either is unknown
-        rate = (cfg.rest_c_rate if parked else cfg.unknown_c_rate) / 3600.0
-        lost = core[s, LOST_S]
-        # the same unknown current all along: the standard deviation grows with time, however it was cut
-        d_var = rate * rate * ((lost + dt_s) * (lost + dt_s) - lost * lost) + cfg.soc_noise * dt_s
-        core[s, LOST_S] = lost + dt_s
-        if i == i and i_before == i_before:
-            core[s, LOST_S] = 0.0
-    core[s, Z] = min(max(core[s, Z] + d_z, 0.0), 1.0)
-    return d_z, d_var, mean_a
+        core[s, P_ZZ] += by_q * (2.0 * core[s, P + FADE] + by_q * core[s, P_QQ] + 2.0 * by_o * core[s, P_QQ + 1])
+        core[s, P_ZZ] += by_o * (2.0 * core[s, P + OFFSET] + by_o * core[s, P_OO])
+        core[s, P + BIAS] += by_q * core[s, P_BB + 2] + by_o * core[s, P_BB + 3]
+        core[s, P + SCALE] += by_q * core[s, P_SS + 1] + by_o * core[s, P_SS + 2]
+        core[s, P + FADE] += by_q * core[s, P_QQ] + by_o * core[s, P_QQ + 1]
+        core[s, P + OFFSET] += by_q * core[s, P_QQ + 1] + by_o * core[s, P_OO]
+        core[s, Z] = min(max(core[s, Z] + d_z, 0.0), 1.0)
+        return d_z, d_var, mean_a
+    # who falls silent at rest sleeps until the next frame: `wake` doubts it where the voltage does
+    asleep = i == i and abs(i_before) < cfg.rest_c_rate * cell.capacity_ah  # false where that is unknown
+    rate = cfg.unseen_c_rate if asleep else cfg.unknown_c_rate
+    lost = core[s, LOST_S]
+    # the same unknown current all along: the standard deviation grows with time, however it was cut
+    d_var += (rate / 3600.0) ** 2 * ((lost + dt_s) * (lost + dt_s) - lost * lost)
+    core[s, LOST_S] = 0.0 if i == i and i_before == i_before else lost + dt_s
+    return 0.0, d_var, math.nan
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -126,39 +159,68 @@ def relax(core, s, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
     `at` (WIDTH,): table values here; `decay` (BRANCHES,): exp(−dt/τ) of each branch.
     """
     unknown = mean_a != mean_a
-    drive, hidden = mean_a, 0.0
+    drive, hidden, passed = mean_a, 0.0, abs(d_z)
     if unknown:
-        rate = math.sqrt(max(d_var - cfg.soc_noise * dt_s, 0.0)) * 3600.0 / max(dt_s, 1.0)
-        drive, hidden = 0.0, min(rate, cfg.unknown_c_rate) * cell.capacity_ah
+        passed = math.sqrt(max(d_var - cfg.soc_noise * dt_s, 0.0))
+        drive, hidden = 0.0, min(passed * 3600.0 / max(dt_s, 1.0), cfg.unknown_c_rate) * cell.capacity_ah
     for b in range(BRANCHES):
         a, gain = decay[b], (1.0 - decay[b]) * at[RB + b]
         core[s, U + b] = a * core[s, U + b] + gain * drive
         core[s, U_VAR + b] = a * a * core[s, U_VAR + b] + gain * gain * hidden * hidden
-    if cell.hysteresis_v > 0.0 and d_z != 0.0:
-        keep = math.exp(-abs(d_z) * cfg.hysteresis_rate)
-        core[s, H] = keep * core[s, H] + (1.0 - keep) * (1.0 if d_z > 0.0 else -1.0)
-        core[s, H_VAR] *= keep * keep
-    if unknown:
-        core[s, H_VAR] = min(core[s, H_VAR] + math.sqrt(d_var) * cfg.hysteresis_rate, 1.0)
-    b_keep = 1.0 / (1.0 + dt_s / cfg.bias_tau_s)
+    cold = cfg.bias_c * at[R0] * cell.capacity_ah
+    fresh_var = _table_var(cell, cfg, at[DOCV]) + cold * cold
+    if passed > 0.0 and cell.hysteresis_v > 0.0:
+        keep = 1.0 / (1.0 + passed * cfg.hysteresis_rate)
+        if unknown:
+            fresh_var += cell.hysteresis_v * cell.hysteresis_v
+        else:
+            core[s, H] = keep * core[s, H] + (1.0 - keep) * (1.0 if d_z > 0.0 else -1.0)
+    # along the curve the table's error is another one
+    b_keep = 1.0 / ((1.0 + dt_s / cfg.bias_tau_s) * (1.0 + passed / cfg.bias_soc))
     s_keep = 1.0 / (1.0 + dt_s / cfg.scale_tau_s)
-    core[s, BIAS_V] *= b_keep
+    core[s, BIAS] *= b_keep
     core[s, SCALE] *= s_keep
-    core[s, P_ZB] *= b_keep
-    core[s, P_ZS] *= s_keep
-    core[s, P_BS] *= b_keep * s_keep
-    core[s, P_BB] += (_bias_var(cell, cfg) - core[s, P_BB]) * (1.0 - b_keep * b_keep)
+    core[s, P + BIAS] *= b_keep
+    core[s, P + SCALE] *= s_keep
+    core[s, P_BB + 1] *= b_keep * s_keep
+    core[s, P_BB + 2] *= b_keep
+    core[s, P_BB + 3] *= b_keep
+    core[s, P_SS + 1] *= s_keep
+    core[s, P_SS + 2] *= s_keep
+    core[s, P_BB] += (fresh_var - core[s, P_BB]) * (1.0 - b_keep * b_keep)
     core[s, P_SS] += (cfg.scale * cfg.scale - core[s, P_SS]) * (1.0 - s_keep * s_keep)
+    core[s, P_QQ] = min(core[s, P_QQ] + cfg.drift_q * dt_s, max(core[s, P_QQ], cfg.fade * cfg.fade))
+    core[s, P_OO] = min(core[s, P_OO] + cfg.drift_offset * dt_s, max(core[s, P_OO], cfg.offset * cfg.offset))
     core[s, P_ZZ] += d_var
-    if core[s, P_ZZ] > P_ZZ_MAX:  # no more can be unknown than everything
+    _bound(core, s)
+
+
+@njit(cache=True, error_model="numpy")
+def _bound(core, s):
+    """Keep the variance of SOC below that of knowing nothing."""
+    if core[s, P_ZZ] > P_ZZ_MAX:
         shrink = math.sqrt(P_ZZ_MAX / core[s, P_ZZ])
-        core[s, P_ZB] *= shrink
-        core[s, P_ZS] *= shrink
+        for k in range(1, _STATES):
+            core[s, P + k] *= shrink
         core[s, P_ZZ] = P_ZZ_MAX
 
 
+@njit(cache=True, error_model="numpy")
+def wake(core, s, cell, cfg, at, v, i, silence_s):
+    """Doubt that nothing flowed in a silence, where the first voltage `v` after it, under `i`, says otherwise."""
+    drop = i * at[R0]
+    innov = v - (at[OCV] + cell.hysteresis_v * core[s, H] + core[s, BIAS] + (1.0 + core[s, SCALE]) * drop)
+    var = at[DOCV] * (at[DOCV] * core[s, P_ZZ] + 2.0 * core[s, P + BIAS]) + core[s, P_BB] + cfg.noise_v * cfg.noise_v
+    var += drop * drop * (cfg.skew * cfg.skew + core[s, P_SS])
+    for b in range(BRANCHES):
+        var += core[s, U_VAR + b]
+    if innov * innov > _SURPRISE * var:
+        core[s, P_ZZ] += (cfg.unknown_c_rate * silence_s / 3600.0) ** 2
+        _bound(core, s)
+
+
 @njit(cache=True, error_model="numpy", inline="always")
-def correct(core, s, table, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
+def correct(core, s, table, tau_s, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
     """Learn from the voltage `v` of the median cell group under current `i`; the innovation in V.
 
     `at` (WIDTH,) holds the table's values here; `d_drop` is the step of i·R0 in V since the
@@ -167,15 +229,17 @@ def correct(core, s, table, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
     Automatica 36 (2000) 1627), and what the curve bends between counts as noise.
     """
     drop = i * at[R0]
-    lasting = extra_var
+    branches = lasting = 0.0
     for b in range(BRANCHES):
-        drop += core[s, U + b]
+        u = core[s, U + b]
+        drop += u
+        rough = cfg.branch_noise * u
         lasting += core[s, U_VAR + b]
-    innov = v - (at[OCV] + cell.hysteresis_v * core[s, H] + core[s, BIAS_V] + (1.0 + core[s, SCALE]) * drop)
+        branches += rough * rough * (1.0 + tau_s[b] / dt_s)
+    innov = v - (at[OCV] + cell.hysteresis_v * core[s, H] + core[s, BIAS] + (1.0 + core[s, SCALE]) * drop)
+    full = cfg.noise_c * at[R0] * cell.capacity_ah
     load, skew = cfg.load_noise * drop, cfg.skew * d_drop
-    lasting += cfg.noise_v * cfg.noise_v + load * load
-    lasting += cell.hysteresis_v * cell.hysteresis_v * core[s, H_VAR]
-    var = lasting * (1.0 + cfg.noise_tau_s / dt_s) + skew * skew
+    lasting += extra_var + cfg.noise_v * cfg.noise_v + full * full + load * load
     h, z, std = at[DOCV], core[s, Z], math.sqrt(core[s, P_ZZ])
     if std > _CHORD_FROM:
         # where SOC is not well known, the tangent here says little about the curve there: take the chord
@@ -183,36 +247,39 @@ def correct(core, s, table, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
         v_low, v_high = ocv_at(table, low, core[s, TEMP_C]), ocv_at(table, high, core[s, TEMP_C])
         h = (v_high - v_low) / (high - low)
         bend = v_low + h * (z - low) - at[OCV]
-        var += bend * bend
-    bound = cfg.outlier * math.sqrt(_spread(core, s, h, drop) + var)
-    e = min(max(innov, -bound), bound)
-    pz = h * core[s, P_ZZ] + core[s, P_ZB] + drop * core[s, P_ZS]
-    pb = h * core[s, P_ZB] + core[s, P_BB] + drop * core[s, P_BS]
-    ps = h * core[s, P_ZS] + core[s, P_BS] + drop * core[s, P_SS]
-    total = h * pz + pb + drop * ps + var
-    core[s, Z] = min(max(z + pz / total * e, 0.0), 1.0)
-    core[s, BIAS_V] += pb / total * e
-    core[s, SCALE] = max(core[s, SCALE] + ps / total * e, -0.8)
-    core[s, P_ZZ] = max(core[s, P_ZZ] - pz * pz / total, _P_ZZ_MIN)
-    core[s, P_ZB] -= pz * pb / total
-    core[s, P_ZS] -= pz * ps / total
-    core[s, P_BB] -= pb * pb / total
-    core[s, P_BS] -= pb * ps / total
-    core[s, P_SS] -= ps * ps / total
+        lasting += bend * bend
+    var = branches + lasting * (1.0 + cfg.noise_tau_s / dt_s) + skew * skew
+    seen_z = h * core[s, P_ZZ] + core[s, P + BIAS] + drop * core[s, P + SCALE]
+    seen_b = h * core[s, P + BIAS] + core[s, P_BB] + drop * core[s, P_BB + 1]
+    seen_s = h * core[s, P + SCALE] + core[s, P_BB + 1] + drop * core[s, P_SS]
+    seen_q = h * core[s, P + FADE] + core[s, P_BB + 2] + drop * core[s, P_SS + 1]
+    seen_o = h * core[s, P + OFFSET] + core[s, P_BB + 3] + drop * core[s, P_SS + 2]
+    total = h * seen_z + seen_b + drop * seen_s + var
+    bound = cfg.outlier * math.sqrt(total)
+    e = min(max(innov, -bound), bound) / total
+    core[s, Z] = min(max(z + seen_z * e, 0.0), 1.0)
+    core[s, BIAS] += seen_b * e
+    core[s, SCALE] = max(core[s, SCALE] + seen_s * e, -0.8)
+    core[s, FADE] = min(max(core[s, FADE] + seen_q * e, _FADE_MIN), _FADE_MAX)
+    core[s, OFFSET] = min(max(core[s, OFFSET] + seen_o * e, -_OFFSET_MAX), _OFFSET_MAX)
+    seen = (seen_z, seen_b, seen_s, seen_q, seen_o)
+    k = P
+    for a in range(_STATES):
+        part = seen[a] / total
+        for b in range(a, _STATES):
+            core[s, k] -= part * seen[b]
+            k += 1
+    core[s, P_ZZ] = max(core[s, P_ZZ], _P_ZZ_MIN)
     return innov
 
 
 @njit(cache=True, error_model="numpy")
-def _bias_var(cell, cfg):
-    bias_v = cfg.borrowed_v if cell.borrowed else cfg.bias_v
-    return bias_v * bias_v
-
-
-@njit(cache=True, error_model="numpy")
-def _spread(core, s, h, drop):
-    """Give the variance of the predicted voltage, for slope `h` and overpotential `drop`."""
-    pz = h * core[s, P_ZZ] + 2.0 * (core[s, P_ZB] + drop * core[s, P_ZS])
-    return h * pz + core[s, P_BB] + drop * (2.0 * core[s, P_BS] + drop * core[s, P_SS])
+def _table_var(cell, cfg, slope):
+    """Give the variance of the slow voltage error where OCV has that slope: table and hysteresis, V²."""
+    own = cfg.borrowed_v if cell.borrowed else cfg.bias_v
+    along = cfg.borrowed_soc * slope if cell.borrowed else 0.0
+    loop = cfg.hysteresis_share * cell.hysteresis_v
+    return own * own + along * along + loop * loop
 
 
 @njit(cache=True, error_model="numpy")

@@ -21,15 +21,16 @@ def test_soc_is_right_to_0_55_percent_at_0_degrees_and_above(rows: list[SocRow])
     assert max(row.worst_pct for row in warm) <= 3.0
 
 
-def test_soc_is_right_to_1_percent_in_the_cold(rows: list[SocRow]) -> None:
+def test_soc_is_right_to_0_9_percent_in_the_cold(rows: list[SocRow]) -> None:
     cold = [row.rmse_pct for row in rows if row.ambient_c < 0]
     assert len(cold) >= 2
-    assert max(cold) <= 1.0
+    assert max(cold) <= 0.9
 
 
 def test_the_90_percent_interval_holds_the_truth_about_as_often_as_it_says(rows: list[SocRow]) -> None:
     within = np.average([row.within_90_pct for row in rows], weights=[row.samples for row in rows])
-    assert 80 <= within <= 98
+    assert 85 <= within <= 98
+    assert min(row.within_90_pct for row in rows) >= 80
 
 
 def test_a_folder_without_the_recordings_says_what_it_misses(tmp_path: Path) -> None:

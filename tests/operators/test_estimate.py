@@ -39,6 +39,23 @@ def test_adds_its_columns_and_keeps_the_frames() -> None:
     assert out.derived["soc"][-1] == pytest.approx(simulate(PACK, drive(100, seed=1), 1.0, 0.6).soc[-1, 0], abs=0.02)
 
 
+def test_asks_the_vehicle_where_it_has_no_voltage_to_go_by() -> None:
+    lfp = one_branch_pack(4, chemistry="lfp")
+    starts = []
+    for context in ({}, {"soc_bms": np.full(1, 0.4)}):
+        step = EstimateStep(lfp, CFG)
+        step.state = kernel.EstimateState.empty(1, 4, 2)
+        block = make_block(
+            lfp.name, ["A"], pack=np.zeros(1, np.int32), t_ns=np.zeros(1, np.int64), current_a=np.zeros(1),
+            cell_v=np.full((1, 4), 3.292), temp_c=np.full((1, 2), 25.0), context=context,
+        )  # fmt: skip
+        columns = {"slot": np.zeros(1, np.int32), "dt_s": np.full(1, np.nan), "quality": np.zeros(1, np.uint32)}
+        (out,) = step.block(block.with_derived(**columns))
+        assert isinstance(out, FrameBlock)
+        starts.append(float(out.derived["soc"][0]))
+    assert abs(starts[1] - 0.4) < abs(starts[0] - 0.4)
+
+
 def test_goes_on_from_a_snapshot_bit_for_bit() -> None:
     block = frames(0.6)
     whole, cut = EstimateStep(PACK, CFG), EstimateStep(PACK, CFG)

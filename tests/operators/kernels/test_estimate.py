@@ -38,6 +38,7 @@ def frames(rng: np.random.Generator, n: int, packs: int, cells: int, probes: int
         "pack_v": pack_v.astype(np.float32),
         "cell_v": cell_v.astype(np.float32),
         "temp_c": temp.astype(np.float32),
+        "soc_bms": np.where(rng.random(n) < 0.3, np.nan, rng.uniform(-0.1, 1.1, n)).astype(np.float32),
     }
 
 
