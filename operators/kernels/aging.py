@@ -33,10 +33,10 @@ class AgingConfig:
 
     r0_std: float = 0.08  # d_r0 less certain than this is not looked at
     r0_rise: float = 0.15
-    r0_sigmas: float = 5.0
+    r0_sigmas: float = 6.0
     q_std: float = 0.012
     q_loss: float = 0.07
-    settle: int = 6  # looks before anything may be raised
+    settle: int = 5  # looks before anything may be raised
 
     def __post_init__(self) -> None:
         if min(self.r0_rise, self.q_loss) <= 0:
@@ -143,7 +143,8 @@ def _look_r0(
     for c in range(d_r0.shape[1]):
         was = (aging_level[s, c] >> _R0_AT) & 3
         level = was
-        if x[c] >= bound and (was > 0 or (settled and is_alone(x, c, near))):
+        sure = settled or x[c] >= 2.0 * bound
+        if x[c] >= bound and (was > 0 or (sure and is_alone(x, c, near))):
             level = max(was, 3 if x[c] >= 1.0 + bound else 2 if x[c] >= 2.0 * bound else 1)
         elif x[c] < 0.6 * bound:
             level = 0

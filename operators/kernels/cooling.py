@@ -114,11 +114,16 @@ def _walk(
     for n in range(start, slot.size):
         if count[0] + 1 > len(whole):
             return n
-        if lane[n] != LIVE or quality[n] & FROZEN:
+        if lane[n] != LIVE:
             continue
         s, t, i, mean = slot[n], t_ns[n], current_a[n], t_mean[n]
-        # False also where one of them is not known.
-        active = abs(i) * per_ah >= least_c_rate and dt_s[n] <= gap_s and coolant_c[n] + r0_ohm[n] + mean < np.inf
+        # False also where one of them is not known; a frozen frame ends a span, since time goes on behind it.
+        active = (
+            not quality[n] & FROZEN
+            and abs(i) * per_ah >= least_c_rate
+            and dt_s[n] <= gap_s
+            and coolant_c[n] + r0_ohm[n] + mean < np.inf
+        )
         if not active:
             span[s, _FROM_S] = 0.0
             continue

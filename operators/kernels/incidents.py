@@ -98,7 +98,8 @@ def step(cfg: IncidentsConfig, known: list[Open], pack_id: str, findings: list[F
     known[:] = [o for o in known if not o.cleared_ns or t_ns - o.cleared_ns <= cfg.reopen_s * 1e9]
     blocks = _blocks(findings)
     touched: list[Open] = []
-    for f in findings:
+    # What names a fault best comes first, so that lesser signs of the same frame join it.
+    for f in sorted(findings, key=lambda f: -KINDS[f.kind].rank):
         if f.level == 0:
             homes = [o for o in known if _remove(o, f)]
             touched += [o for o in homes if o not in touched]

@@ -37,7 +37,7 @@ class ResidualsConfig:
     look_s: float = 600.0  # between looks at d_soc
     soc_std: float = 0.015  # d_soc less certain than this is not looked at
     slack: float = 0.005  # SOC that a cell may be off its line
-    slack_blind: float = 0.012  # the same where the vehicle does not say when it balances
+    slack_blind: float = 0.02  # the same where the vehicle does not say when it balances
     sigmas: float = 4.0
     raise_h: float = 0.01  # SOC × h; grows as the slack does
     most_cells: int = WATCHES  # more cells off their lines at once are a matter of the pack
@@ -162,11 +162,12 @@ def _look_soc(
     look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, es, near, whole, real, count,
 ):  # fmt: skip
     """Hold d_soc of pack `s` against its lines, and let the lines learn."""
-    since_s = min((t - look_ns[s]) * 1e-9, 3600.0) if look_ns[s] > 0 else 0.0
+    apart_s = (t - look_ns[s]) * 1e-9 if look_ns[s] > 0 else 0.0
+    since_s = min(apart_s, 3600.0)
     look_ns[s] = t
     if cov[s, 0] < 0:
         noise[s] = noise0
-        cov[s, 0], cov[s, 1], cov[s, 2] = prior, 0.0, 0.6 * prior
+        cov[s, 0], cov[s, 1], cov[s, 2] = prior, 0.0, 0.15 * prior
     x = z - 0.5
     x4 = np.float32(x)
     p1 = cov[s, 0] + cov[s, 1] * x
@@ -176,7 +177,8 @@ def _look_soc(
     k1, k2 = np.float32(p1 / (spread + alone)), np.float32(p2 / (spread + alone))
     scale = np.sqrt(noise[s] * (1.0 + spread))
     common = np.float32(max(slack0, sigmas * scale))
-    hours = np.float32(since_s / 3600.0)
+    # What is off its line stays off while the vehicle sleeps, from one check to the next.
+    hours, slept_h = np.float32(since_s / 3600.0), np.float32(min(apart_s, 5.0 * 3600.0) / 3600.0)
     square, used = 0.0, 0
     learned = since_s / (since_s + 2.0 * 86_400.0)
     off = 0
@@ -221,7 +223,10 @@ def _look_soc(
         if cusum[s, c] < 0 or (filled == 0 and e < 0):
             sign = np.float32(-1.0)
         out = sign * e
-        filled = np.float32(min(max(filled + (out - slack) * hours, 0.0), 4.0 * full))
+        gone = (out - slack) * (slept_h if filled > 0 else hours)
+        if out > 2.0 * slack:
+            gone *= 0.5 * out / slack  # far beyond any doubt it need not last as long
+        filled = np.float32(min(max(filled + gone, 0.0), 4.0 * full))
         if filled == 0 and out > slack:
             filled = np.float32(1e-6)  # the first look of a pack: no time has passed yet
         cusum[s, c] = sign * filled
@@ -262,7 +267,7 @@ def _look_soc(
         (cov[s, 1] - p1 * p2 * share) * grow,
         (cov[s, 2] - p2 * p2 * share) * grow,
     )
-    fa, fb = min(np.sqrt(prior / aa), 1.0), min(np.sqrt(0.6 * prior / bb), 1.0)
+    fa, fb = min(np.sqrt(prior / aa), 1.0), min(np.sqrt(0.15 * prior / bb), 1.0)
     cov[s, 0], cov[s, 1], cov[s, 2] = aa * fa * fa, ab * fa * fb, bb * fb * fb
     if used:
         noise[s] = max(noise[s] + learned * (square / used - noise[s]), 0.1 * noise0)

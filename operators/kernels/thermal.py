@@ -2,8 +2,9 @@
 
 After GB 38031-2025, C.5.3.7, made fit for vehicles: a (a cell below 0.75 of the median, or cells that became
 implausible) or b (a probe at its maximum), and c (3 K between samples that are 3 s … 2 min apart: 1 °C/s for 3 s where
-sampling is fast); or a and b.  A probe far above its maximum is an event by itself.  Invalid values are evidence: the
-frames of a thermal event look invalid.
+sampling is fast); or a and b.  A probe far above its maximum is an
+event by itself, and so is a collapse together with a sudden loss of isolation: vented electrolyte conducts before the
+next probe is warm.  Invalid values are evidence: the frames of a thermal event look invalid.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from operators.kernels.extremes import Extremes, where
 from operators.kernels.findings import Found, collect, emit, hold
 from operators.kernels.kinds import INDEX, PACK, PROBE
-from schemas.frames import LIVE, FrameBlock
+from schemas.frames import LIVE, FrameBlock, missing_context
 from schemas.pack import PackModel
 from schemas.quality import CELL_RANGE, CELL_RATE, FROZEN, NO_CELLS, TEMP_RANGE
 
@@ -58,6 +59,8 @@ class ThermalState:
     hot_ns: NDArray[np.int64]  # (S,) last time that b held
     event_acc: NDArray[np.float32]  # (S,) time without a sign of it
     event_n: NDArray[np.int8]  # (S,) samples in a row; −1 raised
+    usual_ohm: NDArray[np.float32]  # (S,) isolation, slowly followed; NaN before the first
+    loss_ns: NDArray[np.int64]  # (S,) last time that it was a fifth of that
 
     @classmethod
     def empty(cls, slots: int, cells: int, probes: int) -> ThermalState:  # noqa: ARG003 - every state is made alike
@@ -69,6 +72,8 @@ class ThermalState:
             np.zeros(slots, np.int64),
             np.zeros(slots, np.float32),
             np.zeros(slots, np.int8),
+            np.full(slots, np.nan, np.float32),
+            np.zeros(slots, np.int64),
         )
 
 
@@ -78,20 +83,23 @@ def step(cfg: ThermalConfig, state: ThermalState, block: FrameBlock, ext: Extrem
     Needs derived slot, dt_s, quality, v_med; `ext` is of the same block.
     """
     d = block.derived
+    isolation = block.context.get("isolation_ohm", missing_context("isolation_ohm", len(block)))
     return collect(
         _walk, len(block), 1,
-        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.temp_c, d["v_med"], ext.v_low, ext.t_high,
+        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.temp_c, d["v_med"],
+        ext.v_low, ext.t_high, isolation,
         cfg.temp_max_c, cfg.far_c, cfg.rise_c, cfg.collapse,
         state.ref_c, state.ref_ns, state.rise_ns, state.hot_ns, state.event_acc, state.event_n,
+        state.usual_ohm, state.loss_ns,
     )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
 def _walk(
     start, whole, real, count,
-    slot, t_ns, dt_s, lane, quality, temp_c, v_med, v_low, t_high,
+    slot, t_ns, dt_s, lane, quality, temp_c, v_med, v_low, t_high, isolation_ohm,
     temp_max_c, far_c, rise_c, collapse,
-    ref_c, ref_ns, rise_ns, hot_ns, event_acc, event_n,
+    ref_c, ref_ns, rise_ns, hot_ns, event_acc, event_n, usual_ohm, loss_ns,
 ):  # fmt: skip
     for n in range(start, slot.size):
         if count[0] + 1 > len(whole):
@@ -117,7 +125,15 @@ def _walk(
         a = lowest < collapse * v_med[n] or quality[n] & _INVALID != 0
         b = hottest >= temp_max_c or (was_hot and quality[n] & TEMP_RANGE != 0)
         c = rise_ns[s] > 0 and t - rise_ns[s] <= _RISE_NS
-        event = (a and b) or (a and c) or (b and c) or hottest >= temp_max_c + far_c
+        ohm = isolation_ohm[n]
+        if ohm == ohm:
+            if ohm < 0.2 * usual_ohm[s]:
+                loss_ns[s] = t
+            if usual_ohm[s] != usual_ohm[s]:
+                usual_ohm[s] = ohm
+            usual_ohm[s] += np.float32(0.01) * (ohm - usual_ohm[s])
+        lost = loss_ns[s] > 0 and t - loss_ns[s] <= _HOT_NS
+        event = (a and lost) or (a and b) or (a and c) or (b and c) or hottest >= temp_max_c + far_c
         if event_n[s] >= 0:
             event_n[s] = min(event_n[s] + 1, 100) if event else 0
             if event_n[s] >= 2:

@@ -199,3 +199,9 @@ def test_dump_and_load_go_on_where_it_stood() -> None:
 def test_refuses_negative_times() -> None:
     with pytest.raises(ValueError, match="must be ≥ 0; got -1"):
         IncidentsConfig(reopen_s=-1)
+
+
+def test_what_names_a_fault_best_takes_in_the_lesser_signs_of_the_same_frame() -> None:
+    p = Pack()
+    p.tell(found(1, "isolation", -1, 3, 20.0), found(1, "thermal_event", 4, 4, 90.0, scope=PROBE))
+    assert [c.kind for c in p.changes] == ["thermal_event"]

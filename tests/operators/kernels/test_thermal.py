@@ -90,3 +90,13 @@ def test_frozen_and_backfilled_frames_are_not_looked_at() -> None:
 
 def test_values_that_are_not_available_are_no_event() -> None:
     assert run(cell_v=np.nan, temp_c=np.nan) == []
+
+
+def test_a_collapse_that_costs_the_isolation_needs_no_warm_probe() -> None:
+    v = np.full((60, 16), 3.7, np.float32)
+    v[30:, 3] = 0.0
+    ohm = np.full(60, 3e6, np.float32)
+    assert run(60, cell_v=v, context={"isolation_ohm": ohm}) == []
+    ohm[31:] = 3e4
+    assert [(f[0], f[1], f[3]) for f in run(60, cell_v=v, context={"isolation_ohm": ohm})] == [(32, "thermal_event", 4)]
+    assert run(60, context={"isolation_ohm": ohm}) == []
