@@ -63,21 +63,34 @@ class _Partition(StatefulSourcePartition[Item, int]):
 
 
 def gather(items: Iterable[Item], rows: int = ROWS) -> Iterator[Item]:
-    """Join neighbouring blocks of one model into blocks of about `rows` frames."""
+    """Join neighbouring blocks of one model into blocks of about `rows` frames.
+
+    A block names one vehicle per pack: where a pack has moved to another, a new block begins.
+    """
     held: list[FrameBlock] = []
+    owner: dict[str, str] = {}  # of the packs in `held`
     for item in items:
-        fits = isinstance(item, FrameBlock) and (
-            not held or (item.model, item.cells, item.probes) == (held[0].model, held[0].cells, held[0].probes)
-        )
+        fits = isinstance(item, FrameBlock) and (not held or _alike(item, held[-1], owner))
         if held and (not fits or sum(map(len, held)) >= rows):
             yield concat(held)
-            held = []
+            held, owner = [], {}
         if isinstance(item, FrameBlock):
+            if not held or item.packs is not held[-1].packs or item.vehicles is not held[-1].vehicles:
+                owner.update(zip(item.packs, item.vehicles, strict=True))
             held.append(item)
         else:
             yield item
     if held:
         yield concat(held)
+
+
+def _alike(block: FrameBlock, last: FrameBlock, owner: dict[str, str]) -> bool:
+    """Say whether a block may be joined to those before it."""
+    if (block.model, block.cells, block.probes) != (last.model, last.cells, last.probes):
+        return False
+    if block.packs is last.packs and block.vehicles is last.vehicles:
+        return True
+    return all(owner.get(p, v) == v for p, v in zip(block.packs, block.vehicles, strict=True))
 
 
 def between(items: Iterable[Item], from_ns: int | None, to_ns: int | None) -> Iterator[Item]:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from flows.run import run_flow
 from flows.settings import RecoverySettings
 from flows.ticks import TickSource
-from replay.source import ReplaySource
+from replay.source import ReplaySource, gather
 from schemas.frames import FrameBlock
 from sinks.lake import LakeSink
 from tests.support.fleet import (
@@ -123,6 +123,16 @@ def test_packs_do_not_know_of_each_other(traffic: Traffic, order: list[int]) -> 
     """One pack after the other, in any order, instead of side by side."""
     one_by_one = np.concatenate([np.flatnonzero(traffic.frames.pack == p) for p in order])
     assert differences(traffic.whole, run(cut_every(traffic.frames.take(one_by_one), 900))) == []
+
+
+def test_a_pack_that_moves_to_another_vehicle_does_so_at_the_same_frame(traffic: Traffic) -> None:
+    half = len(traffic.frames) // 2
+    before, after = traffic.frames.take(slice(0, half)), traffic.frames.take(slice(half, None))
+    after = replace(after, vehicles=("swapped", *after.vehicles[1:]))
+    expected = run([before, after])
+    assert set(expected["windows"]["vehicle_id"].to_pylist()) == {*before.vehicles, "swapped"}
+    got = run(list(gather([*cut_every(before, 90), *cut_every(after, 90)], rows=1000)))
+    assert differences(expected, got) == []
 
 
 @pytest.mark.parametrize(

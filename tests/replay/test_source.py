@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -178,3 +179,11 @@ def test_a_span_begins_with_its_first_nanosecond_and_ends_before_its_last() -> N
     assert kept(None, T0_NS + 1) == [0.0]
     assert kept(T0_NS + NS, None) == [1.0, 2.0]
     assert kept(None, None) == [0.0, 1.0, 2.0]
+
+
+def test_a_pack_that_has_moved_to_another_vehicle_begins_a_new_block() -> None:
+    """A block names one vehicle per pack, so joining would say who owned it by how the frames came."""
+    here = frames([0, 1], pack=[0, 1], names=("A", "B"))
+    moved = replace(here, vehicles=("A", "elsewhere"))
+    out = [b for b in gather([here, here, moved, moved, here]) if isinstance(b, FrameBlock)]
+    assert [(len(b), b.vehicles) for b in out] == [(4, ("A", "B")), (4, ("A", "elsewhere")), (2, ("A", "B"))]
