@@ -26,7 +26,7 @@ from schemas.pack import load_pack
 from schemas.signals import load_signals, signals_for
 from sinks import ducklake
 from sinks.lake import LakeSink
-from tests.support.can_data import CARS, dbc_path, logs
+from tests.support.can_data import CARS, dbc_path, logs, need_traces
 from tests.support.fleet import BEGIN_NS, MODEL, NS, cut, differences, flow_into, run
 
 # -- recordings
@@ -82,6 +82,7 @@ def test_a_recorded_candump_runs_to_its_end(data_dir: Path, tmp_path: Path, name
 
 @pytest.mark.parametrize("car", sorted(CARS))
 def test_every_recorded_can_log_runs_to_its_end(tmp_path: Path, car: str) -> None:
+    need_traces()
     frames, rows = _into_lake(_assembled(car), tmp_path / "lake")
     assert rows["frames"] > 0.5 * frames > 0
 
