@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 NAMESPACE = UUID("6f1d2c1e-6f0b-5b44-9d5e-3a1f0c8f7a10")
 
 
+@lru_cache(maxsize=1 << 20)  # every step of a flow asks for the same packs
 def hash64(text: str) -> int:
     """Hash text to a signed 64-bit number (blake2b), stable over machines and versions."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)

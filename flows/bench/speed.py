@@ -57,11 +57,11 @@ def to_lake(frames: Iterable[FrameBlock], *, snapshots: bool, baseline: bool = F
         return perf_counter() - began
 
 
-def fleet_rate(vehicles: int, rounds: int, runs: int = 3) -> float:
-    """Measure frames/s with snapshots on: median of `runs`."""
+def fleet_rate(vehicles: int, rounds: int, times: int = 1, runs: int = 3) -> float:
+    """Measure frames/s with snapshots on, over the same frames `times` over: median of `runs`."""
     blocks = fleet_blocks(vehicles, rounds)
-    frames = sum(map(len, blocks))
-    return median(frames / to_lake(blocks, snapshots=True) for _ in range(runs))
+    frames = times * sum(map(len, blocks))
+    return median(frames / to_lake(repeated(blocks, times), snapshots=True) for _ in range(runs))
 
 
 def ratio_vs_per_vehicle(vehicles: int, rounds: int, runs: int = 3) -> tuple[float, float]:
