@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from flows.cache import use_kernel_cache
@@ -27,6 +26,10 @@ app.add_typer(train_app, name="train")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Lake = Annotated[Path, typer.Option("--lake", help="The lake's directory.")]
+
+_OURS = {"schemas", "operators", "sinks", "replay", "flows"}  # errors of these name what is wrong and what is accepted
+_INTERRUPTED = 130  # what a shell says of a command ended by Ctrl-C
+_NO_SUCH_FILE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
 def _show_version(value: bool) -> None:
@@ -61,21 +64,26 @@ def demo(
 @app.command()
 def replay(
     traces: Annotated[
-        list[Path], typer.Argument(help="CAN traces or tables (.log .asc .blf .trc .mf4 .csv .parquet; .gz).")
+        list[Path],
+        typer.Argument(help="CAN traces, tables or files of frames (.log .asc .blf .trc .mf4 .csv .parquet; .gz)."),
     ],
-    pack: Annotated[str, typer.Option(help="Pack model, e.g. bmw-i3-60ah or generic-nmc@96c16t60ah.")],
+    pack: Annotated[
+        str, typer.Option(help="Pack model, e.g. bmw-i3-60ah or generic-nmc@96c16t60ah; a table may say it itself.")
+    ] = "",
     dbc: Annotated[str, typer.Option(help="DBC file, or the name of one that ships.")] = "",
     map_: Annotated[str, typer.Option("--map", help="Mapping TOML; found by the DBC's name where left out.")] = "",
     vehicle: Annotated[str, typer.Option(help="Vehicle id; by default the file's name.")] = "",
     period: Annotated[
-        float | None, typer.Option(min=0, help="Seconds between assembled frames; by default the mapping's.")
+        float | None, typer.Option(min=0, max=3600, help="Seconds between assembled frames; by default the mapping's.")
     ] = None,
     speed: Annotated[str, typer.Option(help="max, or times real time, e.g. 1 or 10.")] = "max",
     start: Annotated[str, typer.Option(help="Start of traces that have relative times, ISO 8601.")] = "",
     from_: Annotated[str, typer.Option("--from", help="First time to replay, ISO 8601.")] = "",
     to: Annotated[str, typer.Option("--to", help="Time to stop before, ISO 8601.")] = "",
     out: Annotated[Path | None, typer.Option(help="Lake directory to write (default ./lake).")] = None,
-    frames: Annotated[Path | None, typer.Option(help="Write decoded frames to this Parquet file instead.")] = None,
+    frames: Annotated[
+        Path | None, typer.Option(help="Write the frames to this Parquet file instead; replay reads it.")
+    ] = None,
     can: Annotated[str, typer.Option(help="Send raw CAN frames to INTERFACE:CHANNEL instead.")] = "",
 ) -> None:
     """Feed recorded traces through the fleet flow, exactly as live frames go."""
@@ -97,9 +105,10 @@ def simulate(
     frames: Annotated[Path, typer.Option(help="Parquet file to write; truth goes beside it.")] = Path("fleet.parquet"),
 ) -> None:
     """Write a simulated fleet's frames and their truth to Parquet."""
+    from flows.settings import SimulateSettings  # noqa: PLC0415 - see demo
     from flows.simulate import run_simulate  # noqa: PLC0415 - see demo
 
-    run_simulate(vehicles, hours, period, pack, seed, frames, faults=faults)
+    run_simulate(SimulateSettings(vehicles, hours, period, (pack,), seed, faults), frames)
 
 
 @run_app.command("fleet")
@@ -168,31 +177,47 @@ def bench(
 
 def main() -> None:
     """Run the command; any error is one line on standard error, with exit code 2, or 1 where the run broke."""
-    use_kernel_cache()
+    usage = typer.BadParameter.__base__  # of every way to mistype a command
+    assert usage is not None
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except click.exceptions.NoArgsIsHelpError as nothing:
-        nothing.show()
-        sys.exit(2)
-    except click.ClickException as wrong:
-        _fail(wrong.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(130)
+        use_kernel_cache()
+        code = app(standalone_mode=False) or 0
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing is wrong
+        code = 0
     except Exception as error:
         if "IBMS_TRACEBACK" in os.environ:
             raise
-        cause = _root(error)
-        text = str(cause) or type(cause).__name__
-        if isinstance(cause, ValueError | OSError):
-            _fail(text, 2)
-        _fail(f"{type(cause).__name__}: {text} (IBMS_TRACEBACK=1 shows where)", 1)
-
-
-def _fail(text: str, code: int) -> None:
-    sys.stderr.write(f"ibms: {' '.join(text.split())}\n")
+        text, code = explain(error, usage)
+        if text:
+            sys.stderr.write(f"ibms: {' '.join(text.split())}\n")
     sys.exit(code)
+
+
+def explain(error: Exception, usage: type) -> tuple[str, int]:
+    """Say in words what was wrong, and give the exit code: 2 where it was what was asked for, 1 where the run broke."""
+    if isinstance(error, usage):
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed already
+            return "", 2
+        return _mistyped(error), 2
+    cause = _root(error)
+    if isinstance(cause, KeyboardInterrupt):
+        return "", _INTERRUPTED
+    if isinstance(cause, _NO_SUCH_FILE):
+        return f"{cause.strerror}: {cause.filename}", 2
+    if isinstance(cause, ValueError) and type(cause).__module__.partition(".")[0] in _OURS:
+        return str(cause), 2
+    return f"{type(cause).__name__}: {cause} (IBMS_TRACEBACK=1 shows where)", 1
+
+
+def _mistyped(error: Exception) -> str:
+    """Give the message of a usage error, with the wrong value where it leaves that out."""
+    text = str(error.format_message())  # type: ignore[attr-defined] # what every usage error has
+    details = getattr(error.__cause__, "errors", None)
+    return f"{text}; got {details()[0]['input']}" if details else text
 
 
 def _root(error: BaseException) -> BaseException:

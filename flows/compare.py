@@ -1,12 +1,12 @@
-"""What changed between two runs over the same trace: incidents, sessions, windows beyond tolerance."""
+"""What changed between two runs over the same trace: incidents, sessions, gaps, windows beyond tolerance."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+import duckdb
 import orjson
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +14,10 @@ from rich.table import Table
 from schemas.tables import KEYS, TABLES
 from sinks import ducklake
 
-_SHOWN = 20
+_NAMED = 20  # records of a kind that --json names
+_SHOWN = {"incidents": 20}  # and that are printed
+_SHOWN_OTHERS = 5
+_COLUMNS = 6  # columns named in the printed table
 _NUMBERS = {"i8", "i16", "i32", "i64", "u32", "f32", "f64"}
 _TABLES = {
     # table: what tells its records apart, in words of the world rather than in ids
@@ -23,81 +26,129 @@ _TABLES = {
     "gaps": ("pack_id", "kind", "from_ns"),
     "windows": ("pack_id", "start_ns"),
 }
-_TEXTS = {"incidents": ("severity", "status", "text"), "sessions": ("end_ns",), "gaps": ("missing",), "windows": ()}
+_TEXTS = {
+    "incidents": ("status", "text", "cleared_ns"),
+    "sessions": ("end_ns",),
+    "gaps": ("to_ns",),
+    "windows": ("end_ns",),
+}
 _IGNORED = {"pack_hash", "revision"}
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One table of two runs: records in only one of them, and columns that differ in both."""
+    """One table of two runs: records in only one of them, and those in both that differ."""
 
     table: str
     in_a: int
     in_b: int
-    only_a: list[str]
-    only_b: list[str]
+    only_a: int
+    only_b: int
+    changed: int  # records in both of which a column differs
     columns: dict[str, int]  # column → records in which it differs
     largest: dict[str, float]  # column → largest absolute difference
+    examples_a: list[str]  # the first records of only_a
+    examples_b: list[str]
+    examples_changed: list[str]
+
+    @property
+    def equal(self) -> bool:
+        """Say whether there is no difference."""
+        return not (self.only_a or self.only_b or self.changed)
 
 
 def run_compare(run_a: Path, run_b: Path, tolerance: float, *, as_json: bool) -> bool:
     """Print what differs; gives whether anything does.  Raises LakeError where a lake is missing."""
     found = compare(run_a, run_b, tolerance)
+    equal = all(d.equal for d in found)
     if as_json:
-        sys.stdout.write(orjson.dumps({d.table: asdict(d) for d in found}).decode() + "\n")
+        report = {"equal": equal} | {d.table: {k: v for k, v in asdict(d).items() if k != "table"} for d in found}
+        sys.stdout.write(orjson.dumps(report).decode() + "\n")
     else:
         _show(found)
-    return any(d.only_a or d.only_b or d.columns for d in found)
+    return not equal
 
 
 def compare(run_a: Path, run_b: Path, tolerance: float) -> list[Difference]:
     """Compare the newest revisions of two lakes; numbers count as equal within relative `tolerance`."""
+    ducklake.check(run_a)
     ducklake.check(run_b)
-    con = ducklake.attach(run_a)
-    ducklake.attach_also(con, run_b, "other")
-    return [_table(con, table, tolerance) for table in _TABLES]
+    with ducklake.attach(run_a) as con:
+        ducklake.attach_also(con, run_b, "other")
+        return [_table(con, table, tolerance) for table in _TABLES]
 
 
-def _table(con: Any, table: str, tolerance: float) -> Difference:  # noqa: ANN401 - duckdb's connection
+def _table(con: duckdb.DuckDBPyConnection, table: str, tolerance: float) -> Difference:
     key = _TABLES[table]
     on = " AND ".join(f"a.{k} IS NOT DISTINCT FROM b.{k}" for k in key)
-    name = " || ' ' || ".join(f"CAST({{side}}.{k} AS VARCHAR)" for k in key)
     a, b = f"lake.{table}", f"other.{table}"
-
-    def only(side: str, other: str, alias: str, beta: str) -> list[str]:
-        text = name.format(side=alias)
-        sql = f"SELECT {text} FROM {side} {alias} ANTI JOIN {other} {beta} ON {on} ORDER BY 1"
-        return [row[0] for row in con.execute(sql).fetchall()]
-
     numbers = [c.name for c in TABLES[table] if c.type in _NUMBERS and c.name not in {*_IGNORED, *KEYS[table]}]
     differs = {
         c: f"NOT coalesce(a.{c} = b.{c} OR abs(a.{c} - b.{c}) <= {tolerance} * greatest(abs(a.{c}), abs(b.{c})), "
         f"a.{c} IS NULL AND b.{c} IS NULL)"
         for c in numbers
     } | {c: f"a.{c} IS DISTINCT FROM b.{c}" for c in _TEXTS[table]}
-    counts = ", ".join(f"count(*) FILTER ({test})" for test in differs.values())
+    any_of = " OR ".join(differs.values())
+    both = f"{a} a JOIN {b} b ON {on}"
+    counts = ", ".join(f"count(*) FILTER ({test})" for test in [any_of, *differs.values()])
     largest = ", ".join(f"max(abs(CAST(a.{c} AS DOUBLE) - b.{c}))" for c in numbers)
-    both = con.execute(f"SELECT {counts}, {largest} FROM {a} a JOIN {b} b ON {on}").fetchone()
-    changed = {c: n for c, n in zip(differs, both, strict=False) if n}
-    apart = {c: d for c, d in zip(numbers, both[len(differs) :], strict=True) if c in changed and d is not None}
-    in_a, in_b = (con.execute(f"SELECT count(*) FROM {side}").fetchone()[0] for side in (a, b))
-    return Difference(table, in_a, in_b, only(a, b, "a", "b"), only(b, a, "b", "a"), changed, apart)
+    row = con.execute(f"SELECT {counts}, {largest} FROM {both}").fetchone()
+    assert row is not None
+    changed, each, apart = row[0], row[1 : len(differs) + 1], row[len(differs) + 1 :]
+    columns = {c: n for c, n in zip(differs, each, strict=True) if n}
+    only_a, only_b = f"{a} a ANTI JOIN {b} b ON {on}", f"{b} a ANTI JOIN {a} b ON {on}"
+    return Difference(
+        table=table,
+        in_a=_count(con, a),
+        in_b=_count(con, b),
+        only_a=_count(con, only_a),
+        only_b=_count(con, only_b),
+        changed=changed,
+        columns=columns,
+        largest={c: float(d) for c, d in zip(numbers, apart, strict=True) if c in columns and d is not None},
+        examples_a=_names(con, key, only_a),
+        examples_b=_names(con, key, only_b),
+        examples_changed=_names(con, key, f"{both} WHERE {any_of}"),
+    )
+
+
+def _count(con: duckdb.DuckDBPyConnection, source: str) -> int:
+    row = con.execute(f"SELECT count(*) FROM {source}").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _names(con: duckdb.DuckDBPyConnection, key: tuple[str, ...], source: str) -> list[str]:
+    """Name the first records by what tells them apart."""
+    text = " || ' ' || ".join(f"coalesce(CAST(a.{k} AS VARCHAR), '–')" for k in key)
+    return [row[0] for row in con.execute(f"SELECT {text} FROM {source} ORDER BY ALL LIMIT {_NAMED}").fetchall()]
 
 
 def _show(found: list[Difference]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    summary = Table("table", *(f"{head}" for head in ("in A", "in B", "only A", "only B", "columns that differ")))
-    for column in summary.columns[1:5]:
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    table = Table("table", "in A", "in B", "only A", "only B", "changed", "columns that differ", box=None)
+    for column in table.columns[1:6]:
         column.justify = "right"
     for d in found:
-        columns = ", ".join(
-            f"{c} ({n}×, ≤ {d.largest[c]:.3g})" if c in d.largest else f"{c} ({n}×)" for c, n in d.columns.items()
-        )
-        summary.add_row(d.table, str(d.in_a), str(d.in_b), str(len(d.only_a)), str(len(d.only_b)), columns or "–")
-    console.print(summary)
+        numbers = (d.in_a, d.in_b, d.only_a, d.only_b, d.changed)
+        table.add_row(d.table, *(f"{n:,}" for n in numbers), _columns(d))
+    console.print(table)
     for d in found:
-        for side, names in (("A", d.only_a), ("B", d.only_b)):
-            for name in names[:_SHOWN]:
-                console.print(f"only {side}: {d.table[:-1]} {name}", highlight=False)
-            if len(names) > _SHOWN:
-                console.print(f"only {side}: {len(names) - _SHOWN} more {d.table}")
+        for what, names, n in (
+            ("only A", d.examples_a, d.only_a),
+            ("only B", d.examples_b, d.only_b),
+            ("changed", d.examples_changed, d.changed),
+        ):
+            shown = names[: _SHOWN.get(d.table, _SHOWN_OTHERS)]
+            for name in shown:
+                console.print(f"{what}: {d.table[:-1]} {name}", soft_wrap=True, markup=False)
+            if n > len(shown):
+                console.print(f"{what}: {n - len(shown):,} more {d.table}", soft_wrap=True)
+
+
+def _columns(d: Difference) -> str:
+    """Name the columns that differ most often, with how often and how far."""
+    most = sorted(d.columns.items(), key=lambda item: -item[1])
+    texts = [f"{c} ({n:,}×{f', ≤ {d.largest[c]:.3g}' if c in d.largest else ''})" for c, n in most[:_COLUMNS]]
+    more = len(most) - len(texts)
+    return ", ".join(texts) + (f" and {more} more" if more else "") or "–"

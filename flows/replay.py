@@ -1,35 +1,34 @@
-"""What `ibms replay` does: recorded traces into the fleet flow, into a Parquet file, or onto a CAN bus."""
+"""What `ibms replay` does: recorded traces into the fleet flow, into a file of frames, or onto a CAN bus."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
-
-import can
-from replay.frames_file import write_frames
+from shlex import quote
 
 from flows import fleet
 from flows.progress import watched
+from flows.reading import Reading
 from flows.run import run_flow
+from flows.send import send_traces
 from flows.settings import FleetSettings, RecoverySettings
-from flows.traces import TraceOptions, trace_items
+from flows.traces import TraceOptions, trace_items, trace_models
+from replay.frames_file import write_frames
 from replay.pace import Pace, slices
-from replay.readers import read_can
 from replay.source import ReplaySource, gather
-from schemas.can import CanBlock
 from schemas.checked import ConfigError
-from schemas.events import DeadLetter, Item
 from schemas.frames import FrameBlock
 from sinks import ducklake
 from sinks.lake import LakeSink
 
 _STATE_S = 60.0  # a trace is short: write states often
+_WRITE = timedelta(seconds=6)  # how often a paced replay is asked to; every tenth time goes to the lake
 _SLICE_NS = 10**8  # event time between waits of a paced replay
+_SHOWN = ("windows", "sessions", "incidents", "gaps", "dead_letters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,44 +44,24 @@ class ReplayOptions:
 
 def run_replay(options: ReplayOptions) -> None:
     """Replay, and say in a few lines what came of it."""
-    given = [
-        name for name, value in (("--out", options.out), ("--frames", options.frames), ("--can", options.can)) if value
-    ]
-    if len(given) > 1:
-        msg = f"one of --out, --frames and --can; got {' and '.join(given)}"
+    given = {"--out": options.out, "--frames": options.frames, "--can": options.can}
+    several = [name for name, value in given.items() if value]
+    if len(several) > 1:
+        msg = f"one of --out, --frames and --can must be given; got {' and '.join(several)}"
         raise ConfigError(msg)
-    pace = _pace(options.speed)
+    pace = pace_of(options.speed)
     if options.can:
-        _onto_bus(options, pace)
+        sent = send_traces(options.trace, options.can, pace)
+        sys.stdout.write(f"{sent:,} CAN frames → {options.can}\n")
         return
-    counts: Counter[str] = Counter()
-    items = watched(_counted(gather(trace_items(options.trace)), counts), "replay")
     if options.frames:
-        write_frames((i for i in items if isinstance(i, FrameBlock)), options.frames)
-        _say(f"{counts['frames']:,} frames → {options.frames}", counts)
-        return
-    lake = options.out or Path("lake")
-    first, rest = _peek(items)
-    source = ReplaySource(lambda: rest if pace is None else slices(rest, _SLICE_NS), pace)
-    settings = FleetSettings(state_s=_STATE_S)
-    name = blake2b(repr(options.trace).encode(), digest_size=8).hexdigest()
-    sink = LakeSink(lake, f"replay-{name}", recovery=False)
-    run_flow(
-        fleet.build(settings, source, sink, () if first is None else (first.model,)),
-        RecoverySettings(),
-        settings.shards,
-    )
-    _say(f"{counts['frames']:,} frames → {lake}", counts)
-    with ducklake.attach(lake) as con:
-        for table in ("windows", "sessions", "incidents", "gaps", "dead_letters"):
-            n = con.execute(f"SELECT count(*) FROM {table}").fetchone()
-            sys.stdout.write(f"  {table:<13}{n[0] if n else 0:>9,}\n")
-    sys.stdout.write(
-        f'next: ibms query --lake {lake} "SELECT start_ns, soc_end, cell_v_min, cell_v_max FROM windows LIMIT 10"\n'
-    )
+        _to_file(options.trace, options.frames, pace)
+    else:
+        _to_lake(options.trace, options.out or Path("lake"), pace)
 
 
-def _pace(speed: str) -> Pace | None:
+def pace_of(speed: str) -> Pace | None:
+    """Read a speed: None is as fast as possible.  Raises ConfigError."""
     if speed == "max":
         return None
     try:
@@ -92,65 +71,45 @@ def _pace(speed: str) -> Pace | None:
         raise ConfigError(msg) from None
 
 
-def _counted(items: Iterable[Item], counts: Counter[str]) -> Iterator[Item]:
-    for item in items:
-        if isinstance(item, FrameBlock):
-            counts["frames"] += len(item)
-        elif isinstance(item, DeadLetter):
-            counts[item.reason] += 1
-        yield item
-
-
-def _peek(items: Iterator[Item]) -> tuple[FrameBlock | None, Iterator[Item]]:
-    """Read up to the first frames, which name the pack model as it was resolved."""
-    before: list[Item] = []
-    for item in items:
-        before.append(item)
-        if isinstance(item, FrameBlock):
-            return item, _chain(before, items)
-    return None, iter(before)
-
-
-def _chain(before: list[Item], rest: Iterator[Item]) -> Iterator[Item]:
-    yield from before
-    yield from rest
-
-
-def _onto_bus(options: ReplayOptions, pace: Pace | None) -> None:
-    """Send the raw CAN frames of the traces to INTERFACE:CHANNEL, at their own pace."""
-    interface, _, channel = options.can.partition(":")
-    if not channel:
-        msg = f"--can must be INTERFACE:CHANNEL, e.g. socketcan:can0; got {options.can}"
+def _to_file(trace: TraceOptions, path: Path, pace: Pace | None) -> None:
+    if pace is not None:
+        msg = "--speed must be max where frames are written to a file; got a pace"
         raise ConfigError(msg)
-    try:
-        bus = can.Bus(interface=interface, channel=channel)
-    except (can.CanError, OSError, ImportError) as error:
-        msg = f"--can must be a bus that can be opened; got {options.can}: {error}"
-        raise ConfigError(msg) from None
-    sent = 0
-    with bus:
-        for path in options.trace.paths:
-            for block in read_can(path):
-                if isinstance(block, CanBlock):
-                    for message in messages(block):
-                        due = None if pace is None else pace.due(round(message.timestamp * 1e9))
-                        if due is not None:
-                            time.sleep(max(0.0, due.timestamp() - time.time()))
-                        bus.send(message)
-                        sent += 1
-    sys.stdout.write(f"{sent:,} CAN frames → {options.can}\n")
+    trace_models(trace)  # nothing to write is an error, before a file is there
+    reading = Reading()
+    items = watched(trace_items(trace, reading), "replay", lambda _: reading.share)
+    write_frames((i for i in gather(items) if isinstance(i, FrameBlock)), path)
+    sys.stdout.write(summary(reading, trace, path))
 
 
-def messages(block: CanBlock) -> Iterator[can.Message]:
-    """Give the frames of a block as python-can's messages."""
-    for i in range(len(block)):
-        n = int(block.length[i])
-        yield can.Message(
-            timestamp=int(block.t_ns[i]) / 1e9, arbitration_id=int(block.can_id[i]), is_extended_id=bool(block.ext[i]),
-            data=block.data[i, :n].tobytes(), is_fd=n > 8,  # noqa: PLR2004 - bytes of a classic frame
-        )  # fmt: skip
+def _to_lake(trace: TraceOptions, lake: Path, pace: Pace | None) -> None:
+    models = trace_models(trace)
+    reading = Reading()
+    items = watched(trace_items(trace, reading), "replay", lambda _: reading.share)
+    source = ReplaySource(lambda: gather(items) if pace is None else slices(items, _SLICE_NS), pace)
+    settings = FleetSettings(state_s=_STATE_S)
+    name = blake2b(repr(trace).encode(), digest_size=8).hexdigest()
+    sink = LakeSink(lake, f"replay-{name}", recovery=False)
+    flow = fleet.build(settings, source, sink, models)
+    if pace is None:
+        run_flow(flow, RecoverySettings(), settings.shards)
+    else:
+        run_flow(flow, RecoverySettings(), settings.shards, epoch=_WRITE)
+    sys.stdout.write(summary(reading, trace, lake))
+    with ducklake.attach(lake) as con:
+        counts = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in _SHOWN)
+        held = con.execute(counts).fetchall()
+    sys.stdout.write("the lake now holds:\n" + "".join(f"  {table:<13}{n:>9,}\n" for table, n in held))
+    sql = "SELECT vehicle_id, start_ns, frames, soc_end, pack_v_max, cell_v_min FROM windows LIMIT 10"
+    sys.stdout.write(f'next: ibms query --lake {quote(str(lake))} "{sql}"\n')
 
 
-def _say(text: str, counts: Counter[str]) -> None:
-    refused = ", ".join(f"{n:,} {reason}" for reason, n in sorted(counts.items()) if reason != "frames")
-    sys.stdout.write(text + (f"; unreadable: {refused}" if refused else "") + "\n")
+def summary(reading: Reading, trace: TraceOptions, where: Path) -> str:
+    """Say in a line or a few what was read, what could not be, and which times were not in the file."""
+    text = f"{reading.frames:,} frames → {where}\n"
+    if reading.unreadable:
+        text += f"unreadable: {reading.refused()}\n"
+    if reading.mapped:
+        start = datetime.fromtimestamp(trace.start_ns / 1e9, UTC).isoformat().replace("+00:00", "Z")
+        text += f"relative times, which now begin at {start} (--start): {', '.join(reading.mapped)}\n"
+    return text

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +21,7 @@ from schemas.checked import ConfigError
 
 _PARTITIONS = 4  # SQLite files of a recovery store; fixed when it is made
 _ABOUT = "ibms.json"
+_STDERR = 2
 _LONG = timedelta(days=365)  # an epoch that only the end of input ends
 
 
@@ -28,28 +32,63 @@ def run_flow(
     *,
     process: int | None = None,
     addresses: Sequence[str] | None = None,
+    epoch: timedelta = _LONG,
+    source: str = "",
 ) -> None:
     """Run `flow` to its end, resuming from the recovery store where there is one.
 
-    `process` and `addresses` ("host:port" of each) make it one process of a cluster.  Raises
-    ConfigError where the store belongs to another number of shards or to a run that is alive.
+    Without a store `epoch` is how often sinks are asked to write; with one it is the store's.  `source` tells inputs
+    apart: a place in one is no place in another.  `process` and `addresses` ("host:port" of each) make it one
+    process of a cluster.  Raises ConfigError where the store belongs to another number of shards, another source
+    or a run that is alive.
     """
     if recovery.dir is None:
-        cli_main(flow, process_id=process, addresses=_list(addresses), epoch_interval=_LONG)
+        with _one_voice():
+            cli_main(flow, process_id=process, addresses=_list(addresses), epoch_interval=epoch)
         return
     with _lease(recovery.dir, process or 0):
-        _prepare(recovery.dir, shards)
-        cli_main(
-            flow,
-            process_id=process,
-            addresses=_list(addresses),
-            epoch_interval=recovery.epoch,
-            recovery_config=RecoveryConfig(str(recovery.dir)),
-        )
+        _prepare(recovery.dir, {"fleet.shards": shards, "source": source})
+        with _one_voice():
+            cli_main(
+                flow,
+                process_id=process,
+                addresses=_list(addresses),
+                epoch_interval=recovery.epoch,
+                recovery_config=RecoveryConfig(str(recovery.dir)),
+            )
 
 
 def _list(addresses: Sequence[str] | None) -> list[str] | None:
     return None if addresses is None else list(addresses)
+
+
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """Hold back what native code writes to standard error, and drop it where an exception says the same.
+
+    A step that raises makes the runtime print a panic and its stack before the exception arrives.
+    """
+    mine = sys.stderr
+    try:
+        ours = "IBMS_TRACEBACK" not in os.environ and mine.fileno() == _STDERR
+    except (OSError, ValueError):  # a test has put something in its place
+        ours = False
+    if not ours:
+        yield
+        return
+    mine.flush()
+    kept = os.dup(_STDERR)
+    with tempfile.TemporaryFile() as held, os.fdopen(kept, "w", buffering=1, encoding="utf-8") as voice:
+        os.dup2(held.fileno(), _STDERR)
+        sys.stderr = voice
+        try:
+            yield
+            held.seek(0)
+            os.write(kept, held.read())
+        finally:
+            voice.flush()
+            sys.stderr = mine
+            os.dup2(kept, _STDERR)
 
 
 @contextmanager
@@ -65,15 +104,16 @@ def _lease(directory: Path, process: int) -> Iterator[None]:
         yield
 
 
-def _prepare(directory: Path, shards: int) -> None:
-    """Make the store, or check that it was made for the same number of shards."""
+def _prepare(directory: Path, made_for: dict[str, int | str]) -> None:
+    """Make the store, or check that it was made for the same shards and source."""
     about = directory / _ABOUT
     with (directory / "making").open("w") as file:  # the processes of a cluster start together
         fcntl.flock(file, fcntl.LOCK_EX)
         if not about.exists():
             init_db_dir(str(directory), _PARTITIONS)
-            about.write_text(json.dumps({"shards": shards}))
-    stored = json.loads(about.read_text())["shards"]
-    if stored != shards:
-        msg = f"fleet.shards must be {stored}, as when the recovery store was made; got {shards} ({about})"
-        raise ConfigError(msg)
+            about.write_text(json.dumps(made_for))
+    stored = json.loads(about.read_text())
+    for key, value in made_for.items():
+        if stored.get(key) != value:
+            msg = f"{key} must be {stored.get(key)}, as when the recovery store was made; got {value} ({about})"
+            raise ConfigError(msg)

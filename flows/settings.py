@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
 from schemas.checked import ConfigError, Table, parse_toml
 
+_LATEST_S = 9_000_000_000  # int64 ns end in 2262
 Speed = float | Literal["max"]
 
 
 @dataclass(frozen=True, slots=True)
 class FleetSettings:
-    """How the fleet flow computes; everything here is in the `params` hash of each record."""
+    """How the fleet flow computes."""
 
     shards: int = 4  # 64 for a large fleet; part of every state's key, so choose once
     window_s: float = 60.0
@@ -26,8 +27,11 @@ class FleetSettings:
     anomaly_model: str = ""  # file made by `ibms train anomaly`
 
     def params(self) -> str:
-        """Hash what can change a result, to 16 hex digits (neither shards nor keep_frames can)."""
-        values = (self.window_s, self.state_s, self.lateness_s, self.anomaly_model)
+        """Hash what can change a result, to 16 hex digits (neither shards nor keep_frames can).
+
+        The anomaly model has a column of its own in each record.
+        """
+        values = (self.window_s, self.state_s, self.lateness_s)
         return blake2b(repr(values).encode(), digest_size=8).hexdigest()
 
 
@@ -61,7 +65,10 @@ class TraceSettings:
     dbc: str = ""
     map: str = ""
     vehicle: str = ""
-    period_s: float = 1.0
+    period_s: float | None = None  # None: the mapping's
+    start: str = ""
+    from_time: str = ""
+    to_time: str = ""
     speed: Speed = "max"
 
 
@@ -87,6 +94,20 @@ class RunSettings:
     lake: LakeSettings = field(default_factory=LakeSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
     ticks: bool = False
+
+
+def time_ns(text: str, key: str) -> int:
+    """Read an ISO 8601 time, UTC where it names no zone, as ns since 1970; raises ConfigError."""
+    try:
+        at = datetime.fromisoformat(text)
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        seconds = int(at.replace(microsecond=0).timestamp())
+    except (ValueError, OverflowError):
+        seconds = -1
+    if not 0 <= seconds <= _LATEST_S:
+        msg = f"{key} must be a time as 2026-01-05T08:00:00Z; got {text}"
+        raise ConfigError(msg)
+    return seconds * 10**9 + at.microsecond * 1000
 
 
 def load_settings(path: Path) -> RunSettings:
@@ -144,17 +165,19 @@ def _source(table: Table) -> TraceSettings | SimulateSettings:
     kind = table.text("kind", ("traces", "simulate"))
     settings: TraceSettings | SimulateSettings
     if kind == "traces":
-        t = TraceSettings()
         paths = table.raw("paths")
         if not isinstance(paths, list) or not paths or not all(isinstance(p, str) for p in paths):
             table.refuse("paths", "a list of trace files", paths)
         settings = TraceSettings(
             paths=tuple(paths),
-            pack=table.text("pack"),
+            pack=_optional(table, "pack"),
             dbc=_optional(table, "dbc"),
             map=_optional(table, "map"),
             vehicle=_optional(table, "vehicle"),
-            period_s=table.number("period_s", 0.001, 3600, default=t.period_s),
+            period_s=None if table.raw("period_s") is None else table.number("period_s", 0, 3600),
+            start=_time(table, "start"),
+            from_time=_time(table, "from"),
+            to_time=_time(table, "to"),
             speed=_speed(table),
         )
     else:
@@ -179,7 +202,22 @@ def _optional(table: Table, key: str) -> str:
     return "" if table.raw(key) is None else table.text(key)
 
 
+def _time(table: Table, key: str) -> str:
+    """Give a time as text; TOML has times of its own, and quoted ones are as good."""
+    value = table.raw(key)
+    if value is None:
+        return ""
+    try:
+        time_ns(str(value), key)
+    except ConfigError:
+        table.refuse(key, "a time as 2026-01-05T08:00:00Z", value)
+    return str(value)
+
+
 def _speed(table: Table) -> Speed:
-    if table.raw("speed") in {None, "max"}:
+    value = table.raw("speed")
+    if value is None or value == "max":
         return "max"
+    if isinstance(value, str):
+        table.refuse("speed", '"max", or a number > 0', value)
     return table.number("speed", 0, 1e6, above=True)

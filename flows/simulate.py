@@ -6,39 +6,53 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
-from flows.progress import watched
+from flows.progress import of_span, watched
+from flows.settings import SimulateSettings
 from flows.truth import write_truth
 from replay.frames_file import write_frames
+from replay.simulate.faults import FIELDS, KINDS, Fault
 from replay.simulate.fleet import FleetConfig, simulate
 from replay.simulate.schedule import schedule
-from schemas.events import Item
+from schemas.checked import ConfigError
 from schemas.frames import FrameBlock
+from schemas.pack import load_pack
 
 
-def run_simulate(
-    vehicles: int, hours: float, period_s: float, pack: str, seed: int, path: Path, *, faults: bool
-) -> None:
+def run_simulate(settings: SimulateSettings, path: Path) -> None:
     """Write frames to `path` and their true SOC beside it; say which faults were scheduled."""
-    cfg = FleetConfig(vehicles=vehicles, hours=hours, period_s=period_s, models=(pack,), seed=seed)
-    if faults:
-        cfg = replace(cfg, faults=schedule(cfg, max(1, cfg.vehicles // 10)))
+    cfg = fleet_config(settings)
     truth = path.with_suffix(".truth.parquet")
-    count = 0
+    span = of_span(cfg.start_ns, cfg.start_ns + int(cfg.hours * 3600e9))
 
     def blocks() -> Iterator[FrameBlock]:
-        nonlocal count
-        made: Iterator[Item] = write_truth(simulate(cfg), truth)
-        for block in watched(made, "simulate", from_ns=cfg.start_ns, to_ns=cfg.start_ns + int(hours * 3600e9)):
-            assert isinstance(block, FrameBlock)
-            count += len(block)
-            yield block
+        yield from watched(write_truth(simulate(cfg), truth), "simulate", span)
 
-    write_frames(blocks(), path)
-    sys.stdout.write(f"{count:,} frames of {vehicles:,} vehicles → {path}\ntrue SOC → {truth}\n")
+    written = write_frames(blocks(), path)
+    sys.stdout.write(f"{written:,} frames of {cfg.vehicles:,} vehicles → {path}\ntrue SOC → {truth}\n")
     for fault in cfg.faults:
-        subject = f" {fault.subject + 1}" if fault.subject >= 0 else ""
+        subject = f"{fault.subject_kind} {fault.subject + 1}" if fault.subject >= 0 else ""
+        size = f", {fault.size:g} {_unit(fault)}".rstrip() if fault.size else ""
         sys.stdout.write(
-            f"  {fault.kind:<20}{subject:>4} of vehicle {fault.vehicle:>6}: "
-            f"{fault.start_s / 3600:7.2f} h to {fault.end_s / 3600:7.2f} h, {fault.size:g} {fault.unit}\n"
+            f"  {fault.kind:<18} vehicle {fault.vehicle:>6} {subject:<9} "
+            f"{fault.start_s / 3600:7.2f} h to {fault.end_s / 3600:7.2f} h{size}\n"
         )
+    sys.stdout.write(f"next: ibms replay {quote(str(path))}\n")
+
+
+def _unit(fault: Fault) -> str:
+    units = KINDS[fault.kind].units or (FIELDS[fault.field],)
+    return fault.unit or units[0]
+
+
+def fleet_config(settings: SimulateSettings) -> FleetConfig:
+    """Make the simulator's configuration, faults on one vehicle in ten; raises ConfigError."""
+    s = settings
+    for model in s.models:
+        load_pack(model)
+    try:
+        cfg = FleetConfig(s.vehicles, s.hours, s.period_s, s.models, s.seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return replace(cfg, faults=schedule(cfg, max(1, cfg.vehicles // 10))) if s.faults else cfg

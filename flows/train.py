@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.traces import time_ns
+from flows.settings import time_ns
 from operators.fleet_model import save
 from operators.kernels.anomaly import FEATURES, NEEDED, features
 from schemas.checked import ConfigError

@@ -16,7 +16,7 @@ from replay.simulate.fleet import vehicle_id
 from replay.simulate.truth import Truth
 from schemas.frames import FrameBlock
 
-_SETTLED_NS = 3600 * 10**9  # an estimator may take so long to find a pack's SOC; told apart in the report
+_INTERVAL_90 = 1.645  # standard deviations
 
 # What in the lake counts as having found a fault of that kind: incidents by kind, gaps, dead letters by reason.
 # A fault of one cell shows as whichever of its numbers moves first.
@@ -38,7 +38,8 @@ FOUND_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "missing_cells": ("incidents", ("missing_cells",)),
     "frozen_frame": ("incidents", ("frozen",)),
     "spoofed_field": ("incidents", ("soc_report",)),
-    "clock_jump": ("dead_letters", ("clock_future", "clock_past")),
+    # A clock that is ahead for long passes for a gap; then every frame of the right time is refused with both times.
+    "clock_jump": ("dead_letters", ("clock_future", "clock_past", "late", "time_conflict")),
     "dropped": ("gaps", ("sequence", "time")),
     "late": ("dead_letters", ("late",)),
 }
@@ -69,26 +70,37 @@ def write_truth(made: Iterable[tuple[FrameBlock, Truth]], path: Path) -> Iterato
             yield block
 
 
-def soc_rmse_pct(con: duckdb.DuckDBPyConnection, truth: Path, without: Iterable[str] = ()) -> tuple[float, float]:
-    """Give the RMSE of pack SOC in percent, over all windows and over those after each pack's first hour.
+@dataclass(frozen=True, slots=True)
+class SocError:
+    """How far the SOC of healthy packs is from the truth; NaN where there is no window to compare."""
 
-    A window's `soc_end` is compared with the truth at its last frame.  `without`: vehicles to leave out.
+    model: str  # "" for all models together
+    windows: int
+    rmse_pct: float
+    settled_rmse_pct: float  # without each pack's first hour
+    within_90_pct: float  # share of windows whose 90 % interval holds the truth; 90 would be right
+
+
+def soc_errors(con: duckdb.DuckDBPyConnection, truth: Path, without: Iterable[str] = ()) -> list[SocError]:
+    """Compare the pack SOC at the end of each window with the truth at its last frame: all models, then each.
+
+    `without`: vehicles to leave out, since a pack with a fault is not the pack that its model describes.
     """
-    row = con.execute(
+    rows = con.execute(
         """
-        WITH w AS (SELECT pack_id, start_ns, end_ns, soc_end,
+        WITH w AS (SELECT pack_id, model, start_ns, end_ns, soc_end, soc_std,
                           start_ns - min(start_ns) OVER (PARTITION BY pack_id) AS age
                    FROM lake.windows WHERE soc_end IS NOT NULL AND NOT list_contains($without, vehicle_id)),
-        e AS (SELECT w.age, (w.soc_end - t.soc) ** 2 AS e2
+        e AS (SELECT w.model, w.age > INTERVAL 1 HOUR AS settled, w.soc_end - t.soc AS error, w.soc_std
               FROM w ASOF JOIN read_parquet($truth) t ON w.pack_id = t.pack_id AND t.t_ns < w.end_ns
               WHERE t.t_ns >= w.start_ns)
-        SELECT sqrt(avg(e2)) * 100, sqrt(avg(e2) FILTER (age > INTERVAL 1 HOUR)) * 100 FROM e
+        SELECT coalesce(model, ''), count(*), sqrt(avg(error ** 2)) * 100,
+               sqrt(avg(error ** 2) FILTER (settled)) * 100, avg((abs(error) <= $sigmas * soc_std)::INT) * 100
+        FROM e GROUP BY ROLLUP (model) ORDER BY 1
         """,
-        {"truth": str(truth), "without": list(without)},
-    ).fetchone()
-    assert row is not None
-    every, settled = (float("nan") if v is None else float(v) for v in row)
-    return every, settled
+        {"truth": str(truth), "without": list(without), "sigmas": _INTERVAL_90},
+    ).fetchall()
+    return [SocError(model, n, *(np.nan if v is None else float(v) for v in values)) for model, n, *values in rows]
 
 
 def outcomes(
@@ -131,18 +143,28 @@ def first_record(
     return (0, "") if row is None else (int(row[0]), str(row[1]))
 
 
-def false_incidents(con: duckdb.DuckDBPyConnection, faults: Iterable[Fault]) -> int:
-    """Count the incidents of vehicles that have no fault."""
-    faulty = sorted({vehicle_id(f.vehicle) for f in faults})
-    row = con.execute(
-        "SELECT count(*) FROM lake.incidents WHERE vehicle_id LIKE 'sim-%' AND NOT list_contains($1, vehicle_id)",
-        [faulty],
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
+def false_incidents(con: duckdb.DuckDBPyConnection, healthy: Iterable[str]) -> dict[str, int]:
+    """Count the incidents of healthy vehicles by kind, the commonest first."""
+    rows = con.execute(
+        "SELECT kind, count(*) FROM lake.incidents WHERE list_contains($1, vehicle_id) GROUP BY 1 ORDER BY 2 DESC, 1",
+        [list(healthy)],
+    ).fetchall()
+    return dict(rows)
 
 
 def median(values: Iterable[float]) -> float:
     """Give the median of those that are numbers; NaN where there is none."""
     known = np.array([v for v in values if np.isfinite(v)])
     return float(np.median(known)) if known.size else float("nan")
+
+
+def replay_difference(con: duckdb.DuckDBPyConnection, vehicle: str, replayed: str) -> float:
+    """Give the largest difference in percent of SOC between a vehicle's windows and those of its replayed trace."""
+    row = con.execute(
+        """
+        SELECT max(abs(a.soc_end - b.soc_end)) * 100 FROM lake.windows a JOIN lake.windows b USING (start_ns)
+        WHERE a.vehicle_id = $1 AND b.vehicle_id = $2 AND a.frames = b.frames
+        """,
+        [vehicle, replayed],
+    ).fetchone()
+    return float("nan") if row is None or row[0] is None else float(row[0])
