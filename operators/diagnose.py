@@ -5,6 +5,7 @@ from __future__ import annotations
 from bytewax.operators import KeyedStream
 
 from operators.kernels import diagnose as kernel
+from operators.kernels.extremes import extremes
 from operators.shard import Packs, Slots, Step, shard_step
 from schemas.events import Item, Rows
 from schemas.frames import FrameBlock
@@ -22,7 +23,8 @@ class DiagnoseStep(Step):
         self.state = kernel.DiagnoseState.empty(0, pack.series, pack.probes)
 
     def block(self, block: FrameBlock) -> list[Item]:
-        """Pass the frames on, then what was found in them."""
+        """Pass the frames on with their extremes, then what was found in them."""
+        block = block.with_derived(**extremes(block)._asdict())
         found = kernel.step(self._cfg, self.state, block)
         if not found["t_ns"].size:
             return [block]

@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from operators.kernels.extremes import extremes
+from operators.kernels.rows import copy, fill
 from schemas.frames import LIVE, FrameBlock
 
 PARK, DRIVE, CHARGE = 0, 1, 2
@@ -96,7 +98,7 @@ def step(
 ) -> tuple[Ended, NDArray[np.int8]]:
     """Follow each pack's mode; gives the sessions that ended, and the mode (N,) after each frame.
 
-    Needs derived slot, soc, soc_std.  `nominal_ah` is the pack's capacity.  Rows of one pack must be in
+    Needs derived slot, cells_ok, soc, soc_std.  `nominal_ah` is the pack's capacity.  Rows of one pack must be in
     time order; backfill rows are left out (mode -1).
     """
     n = len(block)
@@ -109,9 +111,9 @@ def step(
         np.empty((room, len(ACC))),
     )  # fmt: skip
     m = _walk(
-        d["slot"], block.t_ns, block.lane == LIVE, block.current_a, block.pack_v, block.cell_v, block.temp_c,
-        context.get("speed_kmh", nothing), d["soc"], d["soc_std"], context.get("soc_bms", nothing),
-        context.get("odo_km", np.full(n, np.nan)),
+        d["slot"], block.t_ns, block.lane == LIVE, block.current_a, block.pack_v,
+        d["cells_ok"] == block.cells, *extremes(block), context.get("speed_kmh", nothing),
+        d["soc"], d["soc_std"], context.get("soc_bms", nothing), context.get("odo_km", np.full(n, np.nan)),
         state.acc, state.begin_ns, state.end_ns, state.mode, state.t_ns, state.current_a, state.pack_v,
         state.rest_since_ns, cfg.rest_c * nominal_ah, cfg.drive_c * nominal_ah, cfg.moving_kmh,
         np.array(cfg.hold_s) * 1e9, int(cfg.max_gap_s * 1e9), int(cfg.close_gap_s * 1e9), mode, *out,
@@ -139,7 +141,7 @@ def end_all(state: SessionState) -> Ended:
 
 @njit(cache=True)
 def _clear(acc):
-    acc[:] = np.nan
+    fill(acc, np.nan)
     for k in _SUMS:
         acc[k] = 0.0
 
@@ -184,12 +186,11 @@ def _mode_of(current_a, speed_kmh, before, rest_a, drive_a, moving_kmh):
 
 @njit(cache=True)
 def _walk(
-    slot, t_ns, live, current_a, pack_v, cell_v, temp_c, speed_kmh, soc, soc_std, soc_bms, odo_km,
+    slot, t_ns, live, current_a, pack_v, complete, v_low, v_high, t_low, t_high, t_mean,
+    speed_kmh, soc, soc_std, soc_bms, odo_km,
     s_acc, s_begin, s_end, s_mode, s_t, s_current, s_pack_v, s_rest, rest_a, drive_a, moving_kmh, hold_ns,
     max_gap_ns, close_gap_ns, mode, out_slot, out_mode, out_begin, out_end, out_acc,
 ):  # fmt: skip
-    cells = cell_v.shape[1]
-    probes = temp_c.shape[1]
     m = 0
     row = np.empty(len(ACC))
     for n in range(slot.size):
@@ -206,7 +207,7 @@ def _walk(
                 _merge(s_acc[s, 0], s_acc[s, 1])
                 s_end[s, 0] = s_end[s, 1]
             out_slot[m], out_mode[m], out_begin[m], out_end[m] = s, s_mode[s, 0], s_begin[s, 0], s_end[s, 0]
-            out_acc[m] = s_acc[s, 0]
+            copy(out_acc[m], s_acc[s, 0])
             m += 1
             s_mode[s, 0], s_mode[s, 1] = -1, -1
             first = True
@@ -226,23 +227,11 @@ def _walk(
             else:
                 row[AS_OUT], row[WS_OUT] = -i_mean * dt_s, -w
         row[I_MAX] = i
-        low, high, valid = np.inf, -np.inf, 0
-        for c in range(cells):
-            v = cell_v[n, c]
-            if v == v:
-                valid += 1
-                low, high = min(low, v), max(high, v)
-        if valid == cells and cells > 0:
-            row[CELL_LOW], row[CELL_HIGH] = low, high
-        for p in range(probes):
-            t = np.float64(temp_c[n, p])
-            if not np.isnan(t):
-                row[T_SUM] += t
-                row[T_N] += 1
-                if not row[T_MIN] <= t:
-                    row[T_MIN] = t
-                if not row[T_MAX] >= t:
-                    row[T_MAX] = t
+        if complete[n]:
+            row[CELL_LOW], row[CELL_HIGH] = v_low[n], v_high[n]
+        if not np.isnan(t_mean[n]):
+            row[T_SUM], row[T_N] = t_mean[n], 1.0
+            row[T_MIN], row[T_MAX] = t_low[n], t_high[n]
         row[SOC_0], row[STD_0], row[SOC_1], row[STD_1] = soc[n], soc_std[n], soc[n], soc_std[n]
         row[BMS_0], row[BMS_1], row[ODO_0], row[ODO_1] = soc_bms[n], soc_bms[n], odo_km[n], odo_km[n]
         rests = not np.isnan(i) and abs(i) <= rest_a
@@ -253,7 +242,7 @@ def _walk(
             s_rest[s] = t_ns[n]
 
         if first:
-            s_acc[s, 0] = row
+            copy(s_acc[s, 0], row)
             s_begin[s, 0], s_end[s, 0], s_mode[s, 0], s_mode[s, 1] = t_ns[n], t_ns[n], looks, -1
         elif looks == s_mode[s, 0]:
             if s_mode[s, 1] >= 0:
@@ -268,14 +257,14 @@ def _walk(
                 if s_mode[s, 1] >= 0:  # a third mode: what was between belongs to the session
                     _merge(s_acc[s, 0], s_acc[s, 1])
                     s_end[s, 0] = s_end[s, 1]
-                s_acc[s, 1] = row
+                copy(s_acc[s, 1], row)
                 s_begin[s, 1], s_mode[s, 1] = t_ns[n], looks
             s_end[s, 1] = t_ns[n]
             if t_ns[n] - s_begin[s, 1] >= hold_ns[looks]:
                 out_slot[m], out_mode[m], out_begin[m], out_end[m] = s, s_mode[s, 0], s_begin[s, 0], s_end[s, 0]
-                out_acc[m] = s_acc[s, 0]
+                copy(out_acc[m], s_acc[s, 0])
                 m += 1
-                s_acc[s, 0] = s_acc[s, 1]
+                copy(s_acc[s, 0], s_acc[s, 1])
                 s_begin[s, 0], s_end[s, 0], s_mode[s, 0], s_mode[s, 1] = s_begin[s, 1], t_ns[n], looks, -1
         mode[n] = s_mode[s, 0]
         s_t[s], s_current[s], s_pack_v[s] = t_ns[n], current_a[n], pack_v[n]

@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from operators.kernels.extremes import extremes, where
+from operators.kernels.rows import copy, fill
 from schemas.frames import LIVE, FrameBlock
 
 # Accumulator columns.  What a table takes as it is carries the table's column name.
@@ -95,7 +97,7 @@ class Closed:
 def step(cfg: WindowConfig, state: WindowState, block: FrameBlock) -> Closed:
     """Add frames to their packs' windows; gives the windows that these frames closed.
 
-    Needs derived slot, quality, soc, v_med, d_soc, d_r0, d_q and the LAST columns.  Rows of one pack
+    Needs derived slot, quality, cells_ok, soc, v_med, d_soc, d_r0, d_q and the LAST columns.  Rows of one pack
     must be in time order; backfill rows are left out.  Integrals are trapezoids over time, split at the
     window's edge by linear interpolation.
     """
@@ -110,7 +112,8 @@ def step(cfg: WindowConfig, state: WindowState, block: FrameBlock) -> Closed:
     closed = np.empty((n, len(ACC))), np.empty((n, len(LAST))), np.empty(n, np.int32), np.empty(n, np.int64)
     m = _walk(
         d["slot"], block.t_ns, block.lane == LIVE, block.current_a, block.pack_v, block.cell_v, block.temp_c,
-        np.full(n, np.nan, np.float32) if speed is None else speed, d["quality"], d["v_med"], d["soc"],
+        np.full(n, np.nan, np.float32) if speed is None else speed, d["quality"], d["cells_ok"], *extremes(block),
+        d["v_med"], d["soc"],
         d["d_soc"], d["d_r0"], d["d_q"], last,
         state.acc, state.last, state.start_ns, state.t_ns, state.current_a, state.pack_v,
         int(cfg.window_s * 1e9), int(cfg.max_gap_s * 1e9), *closed,
@@ -185,11 +188,11 @@ def _integrate(acc, from_s, to_s, dt_s, i0, i1, v0, v1):
 
 @njit(cache=True)
 def _walk(
-    slot, t_ns, live, current_a, pack_v, cell_v, temp_c, speed_kmh, quality, v_med, soc, d_soc, d_r0, d_q, last,
+    slot, t_ns, live, current_a, pack_v, cell_v, temp_c, speed_kmh, quality, cells_ok,
+    v_low, v_high, t_low, t_high, t_mean, v_med, soc, d_soc, d_r0, d_q, last,
     s_acc, s_last, s_start, s_t, s_current, s_pack_v, window_ns, max_gap_ns, out_acc, out_last, out_slot, out_start,
 ):  # fmt: skip
     cells = cell_v.shape[1]
-    probes = temp_c.shape[1]
     m = 0
     for n in range(slot.size):
         if not live[n]:
@@ -207,10 +210,12 @@ def _walk(
             if joined:
                 edge_s = min(s_start[s] + window_ns - s_t[s], gap_ns) * 1e-9
                 _integrate(acc, 0.0, edge_s, dt_s, i0, i1, v0, v1)
-            out_acc[m], out_last[m], out_slot[m], out_start[m] = acc, s_last[s], s, s_start[s]
+            copy(out_acc[m], acc)
+            copy(out_last[m], s_last[s])
+            out_slot[m], out_start[m] = s, s_start[s]
             m += 1
         if opens:
-            acc[:] = 0.0
+            fill(acc, 0.0)
             for k in (I_MIN, I_MAX, V_MIN, V_MAX, CELL_LOW_V, CELL_HIGH_V, CELL_LOW, CELL_HIGH, SPREAD, T_MIN, T_MAX):
                 acc[k] = np.nan
             acc[T_MAX_PROBE] = np.nan
@@ -227,36 +232,26 @@ def _walk(
             acc[I_MIN], acc[I_MAX] = _lower(acc[I_MIN], i1), _higher(acc[I_MAX], i1)
         if not np.isnan(v1):
             acc[V_MIN], acc[V_MAX] = _lower(acc[V_MIN], v1), _higher(acc[V_MAX], v1)
-        low, high, at_low, at_high, valid = np.inf, -np.inf, -1, -1, 0
-        for c in range(cells):
-            v = cell_v[n, c]
-            if v == v:
-                valid += 1
-                if v < low:
-                    low, at_low = v, c
-                if v > high:
-                    high, at_high = v, c
-        if valid == cells and cells > 0:  # a minimum over some of the cells is not the pack's
+        if cells > 0 and cells_ok[n] == cells:  # a minimum over some of the cells is not the pack's
+            low, high = np.float64(v_low[n]), np.float64(v_high[n])
             acc[COMPLETE] += 1
             if not acc[CELL_LOW_V] <= low:
-                acc[CELL_LOW_V], acc[CELL_LOW] = low, at_low
+                acc[CELL_LOW_V], acc[CELL_LOW] = low, where(cell_v[n], v_low[n])
             if not acc[CELL_HIGH_V] >= high:
-                acc[CELL_HIGH_V], acc[CELL_HIGH] = high, at_high
-            acc[SPREAD] = _higher(acc[SPREAD], np.float64(high) - np.float64(low))
+                acc[CELL_HIGH_V], acc[CELL_HIGH] = high, where(cell_v[n], v_high[n])
+            acc[SPREAD] = _higher(acc[SPREAD], high - low)
         if not np.isnan(v_med[n]):
             acc[MED_SUM] += v_med[n]
             acc[MED_N] += 1
-        for p in range(probes):
-            t = np.float64(temp_c[n, p])
-            if not np.isnan(t):
-                acc[T_SUM] += t
-                acc[T_N] += 1
-                acc[T_MIN] = _lower(acc[T_MIN], t)
-                if not acc[T_MAX] >= t:
-                    acc[T_MAX], acc[T_MAX_PROBE] = t, p
+        if not np.isnan(t_mean[n]):
+            acc[T_SUM] += t_mean[n]
+            acc[T_N] += 1
+            acc[T_MIN] = _lower(acc[T_MIN], np.float64(t_low[n]))
+            if not acc[T_MAX] >= t_high[n]:
+                acc[T_MAX], acc[T_MAX_PROBE] = t_high[n], where(temp_c[n], t_high[n])
         if not np.isnan(speed_kmh[n]):
             acc[SPEED_SUM] += speed_kmh[n]
             acc[SPEED_N] += 1
-        s_last[s] = last[n]
+        copy(s_last[s], last[n])
         s_t[s], s_current[s], s_pack_v[s] = t_ns[n], current_a[n], pack_v[n]
     return m

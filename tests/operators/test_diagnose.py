@@ -7,6 +7,7 @@ from operators.kernels import slots
 from operators.kernels.diagnose import DiagnoseConfig, DiagnoseState
 from operators.kernels.kinds import INDEX
 from schemas.events import Rows
+from schemas.frames import FrameBlock
 from schemas.ids import hash64
 from schemas.pack import load_pack
 from tests.support.enriched import enriched
@@ -23,7 +24,9 @@ def test_frames_pass_on_unchanged_and_findings_follow_with_their_pack() -> None:
     v[of == 1, 5] = 4.24
     block = enriched(np.arange(40) * 10.0, cell_v=v, names=("A", "B"), pack=of)
     out = step.block(block)
-    assert out[0] is block
+    assert isinstance(out[0], FrameBlock)
+    assert out[0].cell_v is block.cell_v
+    assert set(block.derived) < set(out[0].derived)
     rows = out[1]
     assert isinstance(rows, Rows)
     assert rows.table == FINDINGS
