@@ -33,6 +33,7 @@ demo *args: ready
 
 # Run all tests in two processes; arguments go to pytest: `just test tests/schemas -k frames`
 test *args: ready
+    @'{{ bin }}/python' -m flows.warm # once, or each process would compile for itself
     '{{ bin }}/pytest' -n 2 "$@"
 
 # Check style, format, types and import rules; change nothing
