@@ -28,6 +28,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 Lake = Annotated[Path, typer.Option("--lake", help="The lake's directory.")]
 
 _OURS = {"schemas", "operators", "sinks", "replay", "flows"}  # errors of these name what is wrong and what is accepted
+_STDOUT = 1
 _INTERRUPTED = 130  # what a shell says of a command ended by Ctrl-C
 _NO_SUCH_FILE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
@@ -50,8 +51,8 @@ def _options(
 @app.command()
 def demo(
     vehicles: Annotated[int, typer.Option(min=1, help="Vehicles to simulate.")] = 200,
-    hours: Annotated[float, typer.Option(min=0.05, help="Hours of driving, charging and parking.")] = 24.0,
-    period: Annotated[float, typer.Option(min=0.1, help="Seconds between frames.")] = 10.0,
+    hours: Annotated[float, typer.Option(min=0.05, max=87_840, help="Hours of driving, charging and parking.")] = 24.0,
+    period: Annotated[float, typer.Option(min=0.1, max=600, help="Seconds between frames.")] = 10.0,
     out: Annotated[Path | None, typer.Option(help="Where the lake goes; a new directory by default.")] = None,
     json: Json = False,
 ) -> None:
@@ -97,8 +98,8 @@ def replay(
 @app.command()
 def simulate(
     vehicles: Annotated[int, typer.Option(min=1, help="Vehicles.")] = 10,
-    hours: Annotated[float, typer.Option(min=0.05, help="Hours.")] = 24.0,
-    period: Annotated[float, typer.Option(min=0.1, help="Seconds between frames.")] = 10.0,
+    hours: Annotated[float, typer.Option(min=0.05, max=87_840, help="Hours.")] = 24.0,
+    period: Annotated[float, typer.Option(min=0.1, max=600, help="Seconds between frames.")] = 10.0,
     pack: Annotated[str, typer.Option(help="Pack model.")] = "generic-nmc@96c16t60ah",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same fleet.")] = 1,
     faults: Annotated[bool, typer.Option(help="Schedule faults.")] = True,
@@ -185,8 +186,8 @@ def main() -> None:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing is wrong
+    except (BrokenPipeError, SystemExit):  # the reader left, and nothing is wrong; typer turns one into the other
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
         code = 0
     except Exception as error:
         if "IBMS_TRACEBACK" in os.environ:
@@ -207,7 +208,7 @@ def explain(error: Exception, usage: type) -> tuple[str, int]:
     if isinstance(cause, KeyboardInterrupt):
         return "", _INTERRUPTED
     if isinstance(cause, _NO_SUCH_FILE):
-        return f"{cause.strerror}: {cause.filename}", 2
+        return f"{cause.strerror}: {cause.filename}" if cause.filename else str(cause), 2
     if isinstance(cause, ValueError) and type(cause).__module__.partition(".")[0] in _OURS:
         return str(cause), 2
     return f"{type(cause).__name__}: {cause} (IBMS_TRACEBACK=1 shows where)", 1

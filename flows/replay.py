@@ -16,6 +16,7 @@ from flows.reading import Reading
 from flows.run import run_flow
 from flows.send import send_traces
 from flows.settings import FleetSettings, RecoverySettings
+from flows.simulate import check_place
 from flows.traces import TraceOptions, trace_items, trace_models
 from replay.frames_file import write_frames
 from replay.pace import Pace, slices
@@ -75,6 +76,7 @@ def _to_file(trace: TraceOptions, path: Path, pace: Pace | None) -> None:
     if pace is not None:
         msg = "--speed must be max where frames are written to a file; got a pace"
         raise ConfigError(msg)
+    check_place(path)
     trace_models(trace)  # nothing to write is an error, before a file is there
     reading = Reading()
     items = watched(trace_items(trace, reading), "replay", lambda _: reading.share)

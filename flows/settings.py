@@ -183,12 +183,14 @@ def _source(table: Table) -> TraceSettings | SimulateSettings:
     else:
         s = SimulateSettings()
         models = table.raw("models")
-        if models is not None and (not isinstance(models, list) or not all(isinstance(m, str) for m in models)):
+        if models is not None and (
+            not isinstance(models, list) or not models or not all(isinstance(m, str) for m in models)
+        ):
             table.refuse("models", "a list of pack models", models)
         settings = SimulateSettings(
             vehicles=s.vehicles if table.raw("vehicles") is None else table.integer("vehicles", 1, 10_000_000),
-            hours=table.number("hours", 0, 1e6, above=True, default=s.hours),
-            period_s=table.number("period_s", 0.01, 3600, default=s.period_s),
+            hours=table.number("hours", 0, 87_840, above=True, default=s.hours),
+            period_s=table.number("period_s", 0.01, 600, default=s.period_s),
             models=s.models if models is None else tuple(models),
             seed=s.seed if table.raw("seed") is None else table.integer("seed", 0, 2**63 - 1),
             faults=table.truth("faults", default=s.faults),

@@ -23,6 +23,7 @@ from schemas.pack import load_pack
 def run_simulate(settings: SimulateSettings, path: Path) -> None:
     """Write frames to `path` and their true SOC beside it; say which faults were scheduled."""
     cfg = fleet_config(settings)
+    check_place(path)
     truth = path.with_suffix(".truth.parquet")
     span = of_span(cfg.start_ns, cfg.start_ns + int(cfg.hours * 3600e9))
 
@@ -39,6 +40,13 @@ def run_simulate(settings: SimulateSettings, path: Path) -> None:
             f"{fault.start_s / 3600:7.2f} h to {fault.end_s / 3600:7.2f} h{size}\n"
         )
     sys.stdout.write(f"next: ibms replay {quote(str(path))}\n")
+
+
+def check_place(path: Path) -> None:
+    """Raise ConfigError for a file that has no directory to be in."""
+    if not path.parent.is_dir() or path.is_dir():
+        msg = f"--frames must be a file in a directory that exists; got {path}"
+        raise ConfigError(msg)
 
 
 def _unit(fault: Fault) -> str:

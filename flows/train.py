@@ -27,7 +27,9 @@ def run_train_anomaly(lake: Path, path: Path, until: str, seed: int) -> None:
             [before_ns],
         ).fetchnumpy()
     if not len(columns["end_at"]):
-        msg = f"the lake has no sound windows before {until or 'its end'} ({lake})"
+        msg = (
+            f"the lake must hold windows without quality flags{f' before {until}' if until else ''}; got none ({lake})"
+        )
         raise ConfigError(msg)
     x = np.empty((len(columns["end_at"]), len(FEATURES)))
     window = {k: np.ma.filled(np.ma.asarray(columns[k], np.float64), np.nan) for k in NEEDED}
@@ -35,7 +37,11 @@ def run_train_anomaly(lake: Path, path: Path, until: str, seed: int) -> None:
         rows = columns["model"] == name
         pack = load_pack(str(name))
         x[rows] = features({k: v[rows] for k, v in window.items()}, pack.nominal_ah, pack.series)
-    model = save(path, x, int(columns["end_at"].max()), seed)
+    try:
+        model = save(path, x, int(columns["end_at"].max()), seed)
+    except ValueError as error:  # too few of them
+        msg = f"{error} ({lake})"
+        raise ConfigError(msg) from None
     sys.stdout.write(
         f"{model.windows:,} windows of {len(x):,} → {path} (hash {model.sha}); odd above {model.odd_score:.4f}\n"
         f'use it: [fleet] anomaly_model = "{path}"\n'

@@ -7,6 +7,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +32,41 @@ from schemas.pack import pack_names
 from sinks import ducklake
 from sinks.lake import LakeSink
 
-_ROUNDS = {10_000: 60, 100_000: 12}  # frames of each vehicle, 10 s apart
-_TIMES = {10_000: 5, 100_000: 3}  # over the same frames, so that opening the lake is a small part
-_SNAPSHOT_S = 75.0  # of a run, so that two default epochs end in it
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured: vehicles, and frames of each, 10 s apart."""
+
+    few: int = 10_000
+    few_rounds: int = 60
+    many: int = 100_000
+    many_rounds: int = 12
+    baseline_rounds: int = 12  # one key per vehicle takes so much longer
+    runs: int = 3  # of which the median counts
+    snapshot_s: float = 75.0  # of a run, so that two default epochs end in it
+    resume_rounds: int = 4
+    resume_epoch_s: float = 5.0
+    simulated: int = 200
+    simulated_h: float = 4.0
 
 
-def _fleet_10k(_: Path) -> dict[str, Any]:
-    return {"fleet_10k_frames_per_s": speed.fleet_rate(10_000, _ROUNDS[10_000], _TIMES[10_000])}
+def _fleet_10k(_: Path, n: Sizes) -> dict[str, Any]:
+    return {"fleet_10k_frames_per_s": speed.fleet_rate(n.few, n.few_rounds, n.runs)}
 
 
-def _fleet_100k(_: Path) -> dict[str, Any]:
-    return {"fleet_100k_frames_per_s": speed.fleet_rate(100_000, _ROUNDS[100_000], _TIMES[100_000])}
+def _fleet_100k(_: Path, n: Sizes) -> dict[str, Any]:
+    return {"fleet_100k_frames_per_s": speed.fleet_rate(n.many, n.many_rounds, n.runs)}
 
 
-def _per_vehicle(_: Path) -> dict[str, Any]:
-    ratio, rate = speed.ratio_vs_per_vehicle(10_000, 12)
+def _per_vehicle(_: Path, n: Sizes) -> dict[str, Any]:
+    ratio, rate = speed.ratio_vs_per_vehicle(n.few, n.baseline_rounds, n.runs)
     return {"ratio_vs_per_vehicle": ratio, "per_vehicle_frames_per_s": rate}
 
 
-def _stages(_: Path) -> dict[str, Any]:
-    spent, state_bytes = speed.stages(10_000, _ROUNDS[10_000])
+def _stages(_: Path, n: Sizes) -> dict[str, Any]:
+    spent, state_bytes = speed.stages(n.few, n.few_rounds)
     kernels = sum(us for name, us in spent.items() if name not in {"shard", "to-arrow"})
-    whole = 1e6 / speed.fleet_rate(10_000, _ROUNDS[10_000], _TIMES[10_000], runs=1)
+    whole = 1e6 / speed.fleet_rate(n.few, n.few_rounds, runs=1)
     return {
         "stages": {name: round(us, 3) for name, us in spent.items()} | {"end_to_end": round(whole, 3)},
         "end_to_end_over_kernel": whole / kernels,
@@ -60,19 +74,23 @@ def _stages(_: Path) -> dict[str, Any]:
     }
 
 
-def _snapshots(_: Path) -> dict[str, Any]:
-    return {"snapshot_ratio": speed.snapshot_ratio(100_000, _ROUNDS[100_000], _SNAPSHOT_S)}
+def _can(data: Path, _: Sizes) -> dict[str, Any]:
+    return bench_can(data)
 
 
-def _resume(_: Path) -> dict[str, Any]:
-    return {"resume_100k_s": resume_s(100_000, 4)}
+def _simulate(_: Path, n: Sizes) -> dict[str, Any]:
+    return bench_simulate(n.simulated, n.simulated_h)
 
 
-def _simulate(_: Path) -> dict[str, Any]:
-    return bench_simulate()
+def _snapshots(_: Path, n: Sizes) -> dict[str, Any]:
+    return {"snapshot_ratio": speed.snapshot_ratio(n.many, n.many_rounds, n.snapshot_s)}
 
 
-def _soc(data: Path) -> dict[str, Any]:
+def _resume(_: Path, n: Sizes) -> dict[str, Any]:
+    return {"resume_100k_s": resume_s(n.many, n.resume_rounds, n.resume_epoch_s)}
+
+
+def _soc(data: Path, _: Sizes) -> dict[str, Any]:
     rows = soc_lg_hg2(data)
     return {
         "soc_lg_hg2_mean_rmse_pct": mean_rmse_pct(rows),
@@ -80,11 +98,9 @@ def _soc(data: Path) -> dict[str, Any]:
     }
 
 
-def _weak_cells(data: Path) -> dict[str, Any]:
-    found: dict[str, list[str]] = {}
-    for path in sorted((data / "ev_faults").glob("*.parquet")):
-        found[path.stem] = _incidents(path)
-    return {"ev_faults_incidents": found}
+def _weak_cells(data: Path, _: Sizes) -> dict[str, Any]:
+    cars = sorted((data / "ev_faults").glob("*.parquet"))
+    return {"ev_faults_incidents": {path.stem: _incidents(path) for path in cars}}
 
 
 def _incidents(path: Path) -> list[str]:
@@ -108,18 +124,18 @@ def _incidents(path: Path) -> list[str]:
     return [f"{opened:%Y-%m-%dT%H:%MZ} {kind} {subject}" for opened, kind, subject in rows]
 
 
-# Stage → what it measures, and whether it needs recordings.
-STAGES: dict[str, tuple[Callable[[Path], dict[str, Any]], bool]] = {
-    "fleet_10k": (_fleet_10k, False),
-    "fleet_100k": (_fleet_100k, False),
-    "per_vehicle": (_per_vehicle, False),
-    "stages": (_stages, False),
-    "can": (bench_can, True),
-    "simulate": (_simulate, False),
-    "snapshots": (_snapshots, False),
-    "resume": (_resume, False),
-    "soc": (_soc, True),
-    "weak_cells": (_weak_cells, True),
+# Stage → what measures it, and the folder of recordings that it needs.
+STAGES: dict[str, tuple[Callable[[Path, Sizes], dict[str, Any]], str]] = {
+    "fleet_10k": (_fleet_10k, ""),
+    "fleet_100k": (_fleet_100k, ""),
+    "per_vehicle": (_per_vehicle, ""),
+    "stages": (_stages, ""),
+    "can": (_can, "can_traces"),
+    "simulate": (_simulate, ""),
+    "snapshots": (_snapshots, ""),
+    "resume": (_resume, ""),
+    "soc": (_soc, "lg_hg2"),
+    "weak_cells": (_weak_cells, "ev_faults"),
 }
 
 # What each figure should be: at least (+) or at most (-).
@@ -139,23 +155,35 @@ _GOALS: dict[str, tuple[float, str]] = {
 
 def run_bench(stage: str | None, data: Path | None, *, as_json: bool) -> None:
     """Run one stage or all, and print the figures; recordings are looked for in `data`, else in IBMS_DATA."""
-    if stage is not None and stage not in STAGES:
-        msg = f"stage must be one of {', '.join(STAGES)}; got {stage}"
-        raise ConfigError(msg)
-    folder = data or Path(os.environ.get("IBMS_DATA", "../shared/data"))
-    wanted = STAGES if stage is None else {stage: STAGES[stage]}
-    console = Console(stderr=True, highlight=False)
-    figures: dict[str, Any] = {}
-    for name, (measure, recorded) in wanted.items():
-        if recorded and not folder.is_dir():
-            console.print(f"{name}: left out, no recordings in {folder}", markup=False)
-            continue
-        with console.status(f"{name} …"):
-            figures |= measure(folder)
+    figures = measure(stage, data or Path(os.environ.get("IBMS_DATA", "../shared/data")), Sizes())
     if as_json:
         sys.stdout.write(orjson.dumps(figures, option=orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
     else:
         _show(figures)
+
+
+def measure(stage: str | None, data: Path, sizes: Sizes) -> dict[str, Any]:
+    """Run one stage or all; gives the figures by name.
+
+    Of all stages those without recordings are left out, with a line on standard error; one that was asked for must
+    have them.  Raises ConfigError.
+    """
+    if stage is not None and stage not in STAGES:
+        msg = f"stage must be one of {', '.join(STAGES)}; got {stage}"
+        raise ConfigError(msg)
+    console = Console(stderr=True, highlight=False)
+    figures: dict[str, Any] = {}
+    for name in STAGES if stage is None else [stage]:
+        run, recordings = STAGES[name]
+        if recordings and not (data / recordings).is_dir():
+            msg = f"--data must be a directory of recordings with {recordings} in it; got {data}"
+            if stage is not None:
+                raise ConfigError(msg)
+            console.print(f"{name}: left out, {msg}", markup=False, soft_wrap=True)
+            continue
+        with console.status(f"{name} …"):
+            figures |= run(data, sizes)
+    return figures
 
 
 def _show(figures: dict[str, Any]) -> None:
@@ -164,11 +192,12 @@ def _show(figures: dict[str, Any]) -> None:
     table = Table("figure", "measured", "goal", box=None)
     table.columns[1].justify = table.columns[2].justify = "right"
     for name, value in figures.items():
-        if isinstance(value, dict | list):
+        if isinstance(value, dict):
             continue
         goal = f"{_GOALS[name][1]} {_number(_GOALS[name][0])}" if name in _GOALS else ""
         table.add_row(name, _number(value), goal)
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     for name, value in figures.items():
         if isinstance(value, dict):
             part = Table(name, "", box=None)

@@ -17,12 +17,11 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from flows.cache import use_kernel_cache
 
-_EPOCH_S = 5.0
 _TIMES = 50  # over the same frames: more than is run before the kill
 _PATIENCE_S = 300.0
 
 
-def resume_s(vehicles: int, rounds: int) -> float:
+def resume_s(vehicles: int, rounds: int, epoch_s: float) -> float:
     """Give seconds from the start of the second process to its first output."""
     from flows.bench.blocks import fleet_blocks, save_blocks  # noqa: PLC0415 - numba after use_kernel_cache
 
@@ -30,7 +29,7 @@ def resume_s(vehicles: int, rounds: int) -> float:
         folder, recovery = Path(where) / "blocks", Path(where) / "recovery"
         folder.mkdir()
         save_blocks(fleet_blocks(vehicles, rounds), folder)
-        command = [sys.executable, "-m", "flows.bench.restart", str(folder), str(recovery)]
+        command = [sys.executable, "-m", "flows.bench.restart", str(folder), str(recovery), str(epoch_s)]
         first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _wait_for_snapshot(recovery, first)
         first.send_signal(signal.SIGKILL)
@@ -84,7 +83,7 @@ class _Tell(StatelessSinkPartition[object]):
             print(time.time(), flush=True)
 
 
-def _main(folder: Path, recovery: Path) -> None:
+def _main(folder: Path, recovery: Path, epoch_s: float) -> None:
     from flows import fleet  # noqa: PLC0415 - numba after use_kernel_cache
     from flows.bench.blocks import MODEL, SavedBlocks  # noqa: PLC0415
     from flows.bench.speed import SETTINGS, SHARDS  # noqa: PLC0415
@@ -93,9 +92,9 @@ def _main(folder: Path, recovery: Path) -> None:
     from replay.source import ReplaySource  # noqa: PLC0415
 
     source = ReplaySource(lambda: SavedBlocks(folder, _TIMES))
-    run_flow(fleet.build(SETTINGS, source, _FirstOutput(), (MODEL,)), RecoverySettings(recovery, _EPOCH_S), SHARDS)
+    run_flow(fleet.build(SETTINGS, source, _FirstOutput(), (MODEL,)), RecoverySettings(recovery, epoch_s), SHARDS)
 
 
 if __name__ == "__main__":
     use_kernel_cache()
-    _main(Path(sys.argv[1]), Path(sys.argv[2]))
+    _main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
