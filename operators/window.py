@@ -138,7 +138,8 @@ class WindowStep(Step):
             return []
         slot = d["slot"][rows]
         r0 = d["r0_ohm"][rows, None] * (1 + d["d_r0"][rows])
-        capacity = self._pack.usable_ah * (1 + d["d_q"][rows])
+        capacity = d["q_med_ah"][rows, None] * (1 + d["d_q"][rows])
+        soc_cell = np.clip(d["z_med"][rows, None].astype(np.float32) + d["d_soc"][rows], 0, 1)
         n = rows.size
         data = {
             "slot": slot,
@@ -151,7 +152,7 @@ class WindowStep(Step):
             "ocv_borrowed": np.full(n, self._pack.ocv_source == "borrowed"),
             "soe_kwh": d["soe_kwh"][rows],
             "capacity_ah": d["capacity_ah"][rows],
-            "soc_cell": d["soc_cell"][rows],
+            "soc_cell": soc_cell,
             "r0_cell_ohm": r0,
             "capacity_cell_ah": capacity,
             "temp_c": block.temp_c[rows],

@@ -172,16 +172,16 @@ def _plain(cfg: EstimateConfig) -> Any:  # noqa: ANN401 - a tuple with the names
 _F64 = ("soc", "z_med")
 _F32 = (
     "soc_std", "r0_ohm", "v_med", "innov_v", "soe_kwh", "sop_discharge_w", "sop_charge_w",
-    "d_soc_std", "d_r0_std", "d_q_std", "capacity_ah",
+    "d_soc_std", "d_r0_std", "d_q_std", "capacity_ah", "q_med_ah",
 )  # fmt: skip
 _I8 = ("soc_source", "sop_discharge_limit", "sop_charge_limit")
 _I16 = ("soc_low_cell", "soc_high_cell")
-_CELLS = ("soc_cell", "d_soc", "d_r0", "d_q", "resid_v")
+_CELLS = ("d_soc", "d_r0", "d_q", "resid_v")
 _SOC, _Z_MED = range(2)
-_SOC_STD, _R0, _V_MED, _INNOV, _SOE, _SOP_OUT, _SOP_IN, _D_SOC_STD, _D_R0_STD, _D_Q_STD, _CAPACITY = range(11)
+_SOC_STD, _R0, _V_MED, _INNOV, _SOE, _SOP_OUT, _SOP_IN, _D_SOC_STD, _D_R0_STD, _D_Q_STD, _CAPACITY, _Q_MED = range(12)
 _SOURCE, _OUT_LIMIT, _IN_LIMIT = range(3)
 _LOW, _HIGH = range(2)
-_SOC_CELL, _D_SOC, _D_R0, _D_Q, _RESID = range(5)
+_RESID = 3  # after the three differences
 # Rows of the scratch array, one value per cell group each.
 _KEYS, _LIFT, _ERROR, _PAIR = 0, 1, 2, 3
 _SCRATCH = 5
@@ -208,8 +208,9 @@ def step(
     Rows of one slot are in time order, `dt_s` (N,) is the time since its frame before (NaN: first).  Columns
     (N,): soc, z_med float64; those of _F32 in their units; soc_source (0 cells, 1 pack voltage) and the limits
     that bind SOP (power.VOLTAGE …) int8; the cells that empty and fill first, int16, −1 where unknown.
-    Columns (N, C) float32: soc_cell, d_soc, d_r0, d_q, resid_v.  Rows of the backfill lane are NaN and change nothing;
-    frozen rows and rows without current change nothing but the uncertainty.
+    Columns (N, C) float32: d_soc, d_r0, d_q, resid_v; SOC of a cell group is z_med + d_soc within 0..1.
+    Rows of the backfill lane are NaN and change nothing; frozen rows and rows without current change nothing but the
+    uncertainty.  `soc_bms` (N,), the vehicle's own SOC, may be absent: it is read at a pack's first usable frame only.
     """
     n, cells = cell_v.shape
     assert cells == pack.cell.cells == state.cell.shape[2], f"{cells} cells, not the pack's {pack.cell.cells}"
@@ -234,51 +235,52 @@ def step(
 def _walk(
     cfg, pack, table, tau_s, charge_share, discharge_share,
     slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_bits, temp_c, temp_bits, soc_bms,
-    core, cell, f64, f32, i8, i16, per_cell, work, bits,
+    cores, each, f64, f32, i8, i16, per_cell, work, bits,
 ):  # fmt: skip
     cells = cell_v.shape[1]
     at, decay, kept, decay_of = np.empty(ocv.WIDTH), np.empty(BRANCHES), np.empty(BRANCHES), -1.0
     soc.decays(tau_s, cfg.pulse_s, kept)
     for n in range(slot.size):
         s = slot[n]
+        core, cell = cores[s], each[s]
         if n + _AHEAD < slot.size:
-            prefetch.row(core, slot[n + _AHEAD])
-            prefetch.row(cell, slot[n + _AHEAD])
+            prefetch.row(cores, slot[n + _AHEAD])
+            prefetch.row(each, slot[n + _AHEAD])
         frozen = (quality[n] & FROZEN) != 0
         v_med, valid = lower_median(cell_v, cell_bits, n, bits, _KEYS)
         by_cell = valid > 0 and 2 * valid >= cells
         live = lane[n] != BACKFILL
-        started = core[s, soc.STARTED] != 0.0
+        started = core[soc.STARTED] != 0.0
         innov, drop, d_drop, learn_s, used_up = np.nan, np.nan, 0.0, 0.0, False
         if live:
             dt = dt_s[n] if dt_s[n] > 0.0 else 0.0
             i = np.nan if frozen else np.float64(current_a[n])
             if not frozen:
                 t_now, probes = lower_median(temp_c, temp_bits, n, bits, _KEYS)
-                core[s, soc.TEMP_C] = t_now if probes > 0 else core[s, soc.TEMP_C]
-            temp = core[s, soc.TEMP_C]
+                core[soc.TEMP_C] = t_now if probes > 0 else core[soc.TEMP_C]
+            temp = core[soc.TEMP_C]
             pack_cell_v = np.float64(pack_v[n]) / pack.cells
-            v = np.float64(v_med) if by_cell else pack_cell_v - core[s, soc.PACK_OFFSET_V]
-            i_before = core[s, soc.CURRENT_A]
+            v = np.float64(v_med) if by_cell else pack_cell_v - core[soc.PACK_OFFSET_V]
+            i_before = core[soc.CURRENT_A]
             if started and dt > 0.0:
-                d_z, d_var, mean_a = soc.move(core, s, pack, cfg, dt, i)
+                d_z, d_var, mean_a = soc.move(core, pack, cfg, dt, i)
                 if dt != decay_of:
                     soc.decays(tau_s, dt, decay)
                     decay_of = dt
-                ocv.look_up(table, core[s, soc.Z], temp, at)
-                soc.relax(core, s, pack, cfg, at, decay, dt, d_z, d_var, mean_a)
-                imbalance.drift(core, s, _SHARED, cell, cfg, dt, d_z, d_var)
+                ocv.look_up(table, core[soc.Z], temp, at)
+                soc.relax(core, pack, cfg, at, decay, dt, d_z, d_var, mean_a)
+                imbalance.drift(core, _SHARED, cell, cfg, dt, d_z, d_var)
                 learn_s = dt
                 if dt > cfg.hold_s and v == v and i == i:
-                    soc.wake(core, s, pack, cfg, at, v, i, dt)
+                    soc.wake(core, pack, cfg, at, v, i, dt)
             elif not started and v == v and not frozen:
-                core[s, soc.PACK_OFFSET_V] = pack.sum_offset_v
+                core[soc.PACK_OFFSET_V] = pack.sum_offset_v
                 v = v if by_cell else v - pack.sum_offset_v
                 ocv.look_up(table, 0.5, temp, at)
                 told = np.float64(soc_bms[n]) if soc_bms.size else np.nan
-                used_up = soc.start(core, s, table, at, pack, cfg, v, i, temp, by_cell, told)
-                imbalance.begin(core, s, _SHARED, cfg)
-                ocv.look_up(table, core[s, soc.Z], temp, at)
+                used_up = soc.start(core, table, at, pack, cfg, v, i, temp, by_cell, told)
+                imbalance.begin(core, _SHARED, cfg)
+                ocv.look_up(table, core[soc.Z], temp, at)
                 started, i_before, learn_s = True, i, _FIRST_DT_S
             if started and i == i and learn_s > 0.0:
                 drop = i * at[R0]
@@ -286,36 +288,34 @@ def _walk(
                 if v == v:
                     extra = 0.0 if by_cell else cfg.pack_noise_v * cfg.pack_noise_v
                     if not used_up:
-                        innov = soc.correct(core, s, table, tau_s, pack, cfg, at, v, i, d_drop, extra, learn_s)
+                        innov = soc.correct(core, table, tau_s, pack, cfg, at, v, i, d_drop, extra, learn_s)
                     if by_cell and pack_cell_v == pack_cell_v:
                         share = learn_s / 3600.0 if learn_s < 3600.0 else 1.0
-                        core[s, soc.PACK_OFFSET_V] += (pack_cell_v - v - core[s, soc.PACK_OFFSET_V]) * share
-                    core[s, soc.POWER_W] = power.mean_power(
-                        core[s, soc.POWER_W], -i * v * pack.cells, dt, cfg.power_memory_s
-                    )
+                        core[soc.PACK_OFFSET_V] += (pack_cell_v - v - core[soc.PACK_OFFSET_V]) * share
+                    core[soc.POWER_W] = power.mean_power(core[soc.POWER_W], -i * v * pack.cells, dt, cfg.power_memory_s)
         f32[_V_MED, n] = v_med if by_cell else np.nan
         f32[_INNOV, n] = innov
         i8[_SOURCE, n] = CELL if by_cell else PACK
         if not (live and started):
             _blank(n, f64, f32, i8, i16, per_cell)
             continue
-        z, scale = core[s, soc.Z], core[s, soc.SCALE]
+        z, scale = core[soc.Z], core[soc.SCALE]
         ocv.look_up(table, z, temp, at)
         left, room, spread, rest_low, rest_high = z, 1.0 - z, 0.0, -1, -1
         if by_cell:
-            imbalance.lift(cell, s, table, at, z, temp, work, _LIFT)
-            imbalance.residuals(cell, s, cell_v, n, v_med, work, _LIFT, drop, per_cell, _RESID)
+            imbalance.lift(cell, table, at, z, temp, work, _LIFT)
+            imbalance.residuals(cell, cell_v, n, v_med, work, _LIFT, drop, per_cell, _RESID)
             steep = at[DOCV] >= cfg.flat_v and (quality[n] & SWEEP_SKEW) == 0
             if drop == drop and steep:
                 imbalance.correct(
-                    core, s, _SHARED, cell, cfg, per_cell, _RESID, n, at[DOCV], drop, d_drop, learn_s, work, _ERROR
+                    core, _SHARED, cell, cfg, per_cell, _RESID, n, at[DOCV], drop, d_drop, learn_s, work, _ERROR
                 )
-            left, room, rest_low, rest_high = imbalance.usable(cell, s, z, work, bits, _PAIR)
-            imbalance.report(cell, s, z, per_cell, n)
-            spread = core[s, _SHARED + ZZ]
+            left, room, rest_low, rest_high = imbalance.usable(cell, z, work, bits, _PAIR)
+            imbalance.report(cell, per_cell, n)
+            spread = core[_SHARED + ZZ]
             f32[_D_SOC_STD, n] = math.sqrt(spread)
-            f32[_D_R0_STD, n] = math.sqrt(core[s, _SHARED + RR])
-            f32[_D_Q_STD, n] = math.sqrt(core[s, _SHARED + QQ])
+            f32[_D_R0_STD, n] = math.sqrt(core[_SHARED + RR])
+            f32[_D_Q_STD, n] = math.sqrt(core[_SHARED + QQ])
         else:
             f32[_D_SOC_STD, n] = f32[_D_R0_STD, n] = f32[_D_Q_STD, n] = np.nan
             for k in range(per_cell.shape[0]):
@@ -323,15 +323,15 @@ def _walk(
                     per_cell[k, n, c] = np.nan
         f64[_SOC, n], f64[_Z_MED, n] = left / (left + room), z
         i16[_LOW, n], i16[_HIGH, n] = rest_low, rest_high
-        f32[_SOC_STD, n] = math.sqrt(core[s, soc.P_ZZ] + spread)
+        f32[_SOC_STD, n] = math.sqrt(core[soc.P_ZZ] + spread)
         f32[_R0, n] = at[R0] * (1.0 + scale)
-        capacity_ah = pack.capacity_ah / (1.0 + core[s, soc.FADE])
-        f32[_CAPACITY, n] = capacity_ah * (left + room)
-        r_pulse, u_left = power.pulse(at, core, s, soc.U, scale, kept)
-        rest_v = at[OCV] + pack.hysteresis_v * core[s, soc.H] + core[s, soc.BIAS] + u_left
+        capacity_ah = pack.capacity_ah / (1.0 + core[soc.FADE])
+        f32[_Q_MED, n], f32[_CAPACITY, n] = capacity_ah, capacity_ah * (left + room)
+        r_pulse, u_left = power.pulse(at, core, soc.U, scale, kept)
+        rest_v = at[OCV] + pack.hysteresis_v * core[soc.H] + core[soc.BIAS] + u_left
         low, high = rest_v - pack.v_min, pack.v_max - rest_v
         if by_cell:
-            low, high = power.headroom(cell, s, low, high, work, bits, _LIFT, _ERROR, _PAIR)
+            low, high = power.headroom(cell, low, high, work, bits, _LIFT, _ERROR, _PAIR)
         charge_now, discharge_now = power.allowed(temp_c, n, charge_share, discharge_share)
         amps = capacity_ah * 3600.0 / cfg.pulse_s  # that a whole charge gives for the pulse
         f32[_SOP_OUT, n], i8[_OUT_LIMIT, n] = power.sop(
@@ -340,7 +340,7 @@ def _walk(
         f32[_SOP_IN, n], i8[_IN_LIMIT, n] = power.sop(
             high / r_pulse, pack.cells, -r_pulse, rest_v, pack.charge_max_a, charge_now, room * amps
         )
-        drain = core[s, soc.POWER_W] / (pack.cells * at[OCV])
+        drain = core[soc.POWER_W] / (pack.cells * at[OCV])
         volts = power.soe(table, z, left, temp, scale, drain if drain > 0.0 else 0.0, pack.v_min, at)
         f32[_SOE, n] = volts * capacity_ah * pack.cells * 1e-3
 
@@ -348,12 +348,13 @@ def _walk(
 @njit(cache=True, error_model="numpy")
 def _blank(n, f64, f32, i8, i16, per_cell):
     """Write "not known" into a row, but for what its own voltages said."""
-    f64[:, n] = np.nan
+    for k in range(f64.shape[0]):
+        f64[k, n] = np.nan
     for k in range(f32.shape[0]):
         if k != _V_MED:
             f32[k, n] = np.nan
     i8[_OUT_LIMIT, n] = i8[_IN_LIMIT, n] = -1
-    i16[:, n] = -1
+    i16[_LOW, n] = i16[_HIGH, n] = -1
     for k in range(per_cell.shape[0]):
         for c in range(per_cell.shape[2]):
             per_cell[k, n, c] = np.nan

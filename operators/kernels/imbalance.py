@@ -16,10 +16,10 @@ from numba import njit
 
 from operators.kernels.ocv import DOCV, OCV, ocv_at
 
-# Columns of the shared covariance, counted from `base` in the state array `core`.
+# Places of the shared covariance, counted from `base` in `core`, one slot's row of the state array.
 ZZ, ZR, ZQ, RR, RQ, QQ = range(6)
 WIDTH = 6
-# Rows of the state array `cell` (slots, 3, C), float32.
+# Rows of `cell` (3, C), one slot's part of the state array, float32.
 D_SOC, D_R0, D_Q = 0, 1, 2
 
 _R0_MIN, _R0_MAX = np.float32(-0.8), np.float32(20.0)
@@ -30,76 +30,76 @@ _ONE, _ZERO = np.float32(1.0), np.float32(0.0)
 
 
 @njit(cache=True, error_model="numpy")
-def begin(core, s, base, cfg):
+def begin(core, base, cfg):
     """Set the shared covariance of a pack never seen."""
-    core[s, base + ZZ] = cfg.spread_soc * cfg.spread_soc
-    core[s, base + RR] = cfg.spread_r0 * cfg.spread_r0
-    core[s, base + QQ] = cfg.spread_q * cfg.spread_q
-    core[s, base + ZR] = core[s, base + ZQ] = core[s, base + RQ] = 0.0
+    core[base + ZZ] = cfg.spread_soc * cfg.spread_soc
+    core[base + RR] = cfg.spread_r0 * cfg.spread_r0
+    core[base + QQ] = cfg.spread_q * cfg.spread_q
+    core[base + ZR] = core[base + ZQ] = core[base + RQ] = 0.0
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def drift(core, s, base, cell, cfg, dt_s, d_z, d_var):
+def drift(core, base, cell, cfg, dt_s, d_z, d_var):
     """Let `d_z` of SOC, uncertain by the variance `d_var`, pass in `dt_s`: differences in capacity show."""
     if d_z != 0.0:
         k = np.float32(d_z)
-        for c in range(cell.shape[2]):
-            cell[s, D_SOC, c] -= k * cell[s, D_Q, c]
-    zq, qq = core[s, base + ZQ], core[s, base + QQ]
-    core[s, base + ZZ] += d_z * (d_z * qq - 2.0 * zq) + d_var * qq + cfg.drift_soc * dt_s
-    core[s, base + ZR] -= d_z * core[s, base + RQ]
-    core[s, base + ZQ] -= d_z * qq
-    core[s, base + RR] += cfg.drift_r0 * dt_s
-    core[s, base + QQ] += cfg.drift_q * dt_s
-    _bound(core, s, base + ZZ, base + ZR, base + ZQ, cfg.spread_soc)
-    _bound(core, s, base + RR, base + ZR, base + RQ, cfg.spread_r0)
-    _bound(core, s, base + QQ, base + ZQ, base + RQ, cfg.spread_q)
+        for c in range(cell.shape[1]):
+            cell[D_SOC, c] -= k * cell[D_Q, c]
+    zq, qq = core[base + ZQ], core[base + QQ]
+    core[base + ZZ] += d_z * (d_z * qq - 2.0 * zq) + d_var * qq + cfg.drift_soc * dt_s
+    core[base + ZR] -= d_z * core[base + RQ]
+    core[base + ZQ] -= d_z * qq
+    core[base + RR] += cfg.drift_r0 * dt_s
+    core[base + QQ] += cfg.drift_q * dt_s
+    _bound(core, base + ZZ, base + ZR, base + ZQ, cfg.spread_soc)
+    _bound(core, base + RR, base + ZR, base + RQ, cfg.spread_r0)
+    _bound(core, base + QQ, base + ZQ, base + RQ, cfg.spread_q)
 
 
 @njit(cache=True, error_model="numpy")
-def _bound(core, s, own, with_a, with_b, std):
+def _bound(core, own, with_a, with_b, std):
     """Keep a variance from exceeding what was unknown before the first frame, and its covariances in step."""
-    if core[s, own] > std * std:
-        shrink = std / math.sqrt(core[s, own])
-        core[s, own] = std * std
-        core[s, with_a] *= shrink
-        core[s, with_b] *= shrink
+    if core[own] > std * std:
+        shrink = std / math.sqrt(core[own])
+        core[own] = std * std
+        core[with_a] *= shrink
+        core[with_b] *= shrink
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def lift(cell, s, table, at, z, temp_c, work, line):
+def lift(cell, table, at, z, temp_c, work, line):
     """Write OCV of each cell group minus OCV of the median into `work[line]`, V.
 
     `at` (WIDTH,) holds the table's values at the median's SOC `z`.  Along the tangent for differences up to 0.5 %,
     from the table beyond.
     """
     slope = np.float32(at[DOCV])
-    for c in range(cell.shape[2]):
-        work[line, c] = slope * cell[s, D_SOC, c]
+    for c in range(cell.shape[1]):
+        work[line, c] = slope * cell[D_SOC, c]
     wide = 0
-    for c in range(cell.shape[2]):
-        wide += abs(cell[s, D_SOC, c]) > _TANGENT
+    for c in range(cell.shape[1]):
+        wide += abs(cell[D_SOC, c]) > _TANGENT
     if wide:
-        for c in range(cell.shape[2]):
-            if abs(cell[s, D_SOC, c]) > _TANGENT:
-                work[line, c] = ocv_at(table, z + cell[s, D_SOC, c], temp_c) - at[OCV]
+        for c in range(cell.shape[1]):
+            if abs(cell[D_SOC, c]) > _TANGENT:
+                work[line, c] = ocv_at(table, z + cell[D_SOC, c], temp_c) - at[OCV]
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def residuals(cell, s, cell_v, row, v_med, work, line, drop, out, k):
+def residuals(cell, cell_v, row, v_med, work, line, drop, out, k):
     """Write cell voltage minus median minus what the states predict into `out[k, row]`; NaN stays NaN.
 
     `work[line]` is what `lift` gives, `drop` is i·R0 in V.
     """
     h_r = np.float32(drop)
     for c in range(cell_v.shape[1]):
-        work[line + 1, c] = work[line, c] + h_r * cell[s, D_R0, c]
+        work[line + 1, c] = work[line, c] + h_r * cell[D_R0, c]
     for c in range(cell_v.shape[1]):
         out[k, row, c] = cell_v[row, c] - v_med - work[line + 1, c]
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def correct(core, s, base, cell, cfg, resid, k, row, slope, drop, d_drop, dt_s, work, line):
+def correct(core, base, cell, cfg, resid, k, row, slope, drop, d_drop, dt_s, work, line):
     """Learn from the residuals in `resid[k, row]`; cells that are NaN keep what they have.
 
     `slope` is OCV' in V per unit SOC; `d_drop` (V) is the step of i·R0 since the frame before: cells read one after
@@ -108,57 +108,57 @@ def correct(core, s, base, cell, cfg, resid, k, row, slope, drop, d_drop, dt_s, 
     """
     load, skew = cfg.cell_load_noise * drop, cfg.cell_skew * d_drop
     var = (cfg.cell_noise_v * cfg.cell_noise_v + load * load) * (1.0 + cfg.cell_noise_tau_s / dt_s) + skew * skew
-    pz = slope * core[s, base + ZZ] + drop * core[s, base + ZR]
-    pr = slope * core[s, base + ZR] + drop * core[s, base + RR]
-    pq = slope * core[s, base + ZQ] + drop * core[s, base + RQ]
+    pz = slope * core[base + ZZ] + drop * core[base + ZR]
+    pr = slope * core[base + ZR] + drop * core[base + RR]
+    pq = slope * core[base + ZQ] + drop * core[base + RQ]
     total = slope * pz + drop * pr + var
-    core[s, base + ZZ] -= pz * pz / total
-    core[s, base + ZR] -= pz * pr / total
-    core[s, base + ZQ] -= pz * pq / total
-    core[s, base + RR] -= pr * pr / total
-    core[s, base + RQ] -= pr * pq / total
-    core[s, base + QQ] -= pq * pq / total
+    core[base + ZZ] -= pz * pz / total
+    core[base + ZR] -= pz * pr / total
+    core[base + ZQ] -= pz * pq / total
+    core[base + RR] -= pr * pr / total
+    core[base + RQ] -= pr * pq / total
+    core[base + QQ] -= pq * pq / total
     bound = np.float32(cfg.cell_outlier * math.sqrt(total))
     k_z, k_r, k_q = np.float32(pz / total), np.float32(pr / total), np.float32(pq / total)
-    for c in range(cell.shape[2]):
+    for c in range(cell.shape[1]):
         e = resid[k, row, c]
         e = e if e == e else _ZERO
         e = e if e < bound else bound
         work[line, c] = e if e > -bound else -bound
-    for c in range(cell.shape[2]):
-        x = cell[s, D_SOC, c] + k_z * work[line, c]
+    for c in range(cell.shape[1]):
+        x = cell[D_SOC, c] + k_z * work[line, c]
         x = x if x < _SOC_MAX else _SOC_MAX
-        cell[s, D_SOC, c] = x if x > -_SOC_MAX else -_SOC_MAX
-    for c in range(cell.shape[2]):
-        x = cell[s, D_R0, c] + k_r * work[line, c]
+        cell[D_SOC, c] = x if x > -_SOC_MAX else -_SOC_MAX
+    for c in range(cell.shape[1]):
+        x = cell[D_R0, c] + k_r * work[line, c]
         x = x if x < _R0_MAX else _R0_MAX
-        cell[s, D_R0, c] = x if x > _R0_MIN else _R0_MIN
-    for c in range(cell.shape[2]):
-        x = cell[s, D_Q, c] + k_q * work[line, c]
+        cell[D_R0, c] = x if x > _R0_MIN else _R0_MIN
+    for c in range(cell.shape[1]):
+        x = cell[D_Q, c] + k_q * work[line, c]
         x = x if x < _Q_MAX else _Q_MAX
-        cell[s, D_Q, c] = x if x > -_Q_MAX else -_Q_MAX
+        cell[D_Q, c] = x if x > -_Q_MAX else -_Q_MAX
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def usable(cell, s, z, work, bits, line):
+def usable(cell, z, work, bits, line):
     """Find the charge that the pack can give and take: (left in the emptiest cell, room in the fullest, which, which).
 
     In units of the median cell group's capacity: min z_c Q_c and min (1 − z_c) Q_c.  `work[line]` and
     the next are overwritten; `bits` is the same memory as int32.
     """
     z32 = np.float32(z)
-    for c in range(cell.shape[2]):
-        x = z32 + cell[s, D_SOC, c]
+    for c in range(cell.shape[1]):
+        x = z32 + cell[D_SOC, c]
         x = x if x > _ZERO else _ZERO
         x = x if x < _ONE else _ONE
-        work[line, c] = x * (_ONE + cell[s, D_Q, c])
-    for c in range(cell.shape[2]):
-        x = z32 + cell[s, D_SOC, c]
+        work[line, c] = x * (_ONE + cell[D_Q, c])
+    for c in range(cell.shape[1]):
+        x = z32 + cell[D_SOC, c]
         x = x if x > _ZERO else _ZERO
         x = x if x < _ONE else _ONE
-        work[line + 1, c] = (_ONE - x) * (_ONE + cell[s, D_Q, c])
-    low = smallest(bits, line, cell.shape[2])
-    high = smallest(bits, line + 1, cell.shape[2])
+        work[line + 1, c] = (_ONE - x) * (_ONE + cell[D_Q, c])
+    low = smallest(bits, line, cell.shape[1])
+    high = smallest(bits, line + 1, cell.shape[1])
     return np.float64(work[line, low]), np.float64(work[line + 1, high]), low, high
 
 
@@ -176,13 +176,8 @@ def smallest(bits, line, cells):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def report(cell, s, z, out, row):
-    """Write SOC of each cell group and the three differences into `out[0 … 3, row]`."""
-    z32 = np.float32(z)
-    for c in range(cell.shape[2]):
-        x = z32 + cell[s, D_SOC, c]
-        x = x if x > _ZERO else _ZERO
-        out[0, row, c] = x if x < _ONE else _ONE
+def report(cell, out, row):
+    """Write the three differences of each cell group into `out[0 … 2, row]`."""
     for k in range(3):
-        for c in range(cell.shape[2]):
-            out[k + 1, row, c] = cell[s, k, c]
+        for c in range(cell.shape[1]):
+            out[k, row, c] = cell[k, c]

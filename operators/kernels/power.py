@@ -22,7 +22,7 @@ _R_MIN = np.float32(0.1)  # of the median resistance: no cell is taken for bette
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def headroom(cell, s, low, high, work, bits, lift, share, pair):
+def headroom(cell, low, high, work, bits, lift, share, pair):
     """Find the room of the cell groups that limit a pulse: (V above the discharge limit, V below the charge limit).
 
     `low` and `high` are those of the median cell group at the end of a pulse without current, `work[lift]` how far
@@ -31,21 +31,21 @@ def headroom(cell, s, low, high, work, bits, lift, share, pair):
     """
     one, zero = np.float32(1.0), np.float32(0.0)
     a, b = np.float32(low), np.float32(high)
-    for c in range(cell.shape[2]):
-        r = one + cell[s, D_R0, c]
+    for c in range(cell.shape[1]):
+        r = one + cell[D_R0, c]
         work[share, c] = one / (r if r > _R_MIN else _R_MIN)
-    for c in range(cell.shape[2]):
+    for c in range(cell.shape[1]):
         x = (a + work[lift, c]) * work[share, c]
         work[pair, c] = x if x > zero else zero
-    for c in range(cell.shape[2]):
+    for c in range(cell.shape[1]):
         x = (b - work[lift, c]) * work[share, c]
         work[pair + 1, c] = x if x > zero else zero
-    first, second = smallest(bits, pair, cell.shape[2]), smallest(bits, pair + 1, cell.shape[2])
+    first, second = smallest(bits, pair, cell.shape[1]), smallest(bits, pair + 1, cell.shape[1])
     return np.float64(work[pair, first]), np.float64(work[pair + 1, second])
 
 
 @njit(cache=True, error_model="numpy")
-def pulse(at, core, s, u, scale, kept):
+def pulse(at, core, u, scale, kept):
     """Give (resistance of a pulse in ohm, RC voltages left at its end in V) of the median cell group.
 
     `u` is the first column of the RC voltages in `core`, `kept` (BRANCHES,) is exp(−t/τ).
@@ -53,7 +53,7 @@ def pulse(at, core, s, u, scale, kept):
     r, left = at[R0], 0.0
     for b in range(BRANCHES):
         r += at[RB + b] * (1.0 - kept[b])
-        left += core[s, u + b] * kept[b]
+        left += core[u + b] * kept[b]
     return (1.0 + scale) * r, (1.0 + scale) * left
 
 
@@ -80,8 +80,9 @@ def soe(table, z, left, temp_c, scale, amps, v_min, at):
     """Give the energy of one Ah·cell group's worth of charge above the limit, in V (times Ah and groups: Wh).
 
     From SOC `z` down by `left`, or to where the cell under `amps` reaches `v_min`, less the loss in the
-    steady-state resistance on the way.  `at` (WIDTH,) is scratch.
+    steady-state resistance on the way.  `at` (WIDTH,) holds the table's values at `z`, and is overwritten.
     """
+    top, r_high = at[ENERGY], _steady(at)
     low, high = max(z - left, 0.0), z
     if _loaded(table, low, temp_c, scale, amps, at) < v_min:
         for _ in range(_HALVINGS):
@@ -94,10 +95,8 @@ def soe(table, z, left, temp_c, scale, amps, v_min, at):
     look_up(table, low, temp_c, at)
     bottom, r_low = at[ENERGY], _steady(at)
     look_up(table, 0.5 * (low + z), temp_c, at)
-    r_middle = _steady(at)
-    look_up(table, z, temp_c, at)
-    r = (r_low + 4.0 * r_middle + _steady(at)) / 6.0  # Simpson over the way
-    return max(at[ENERGY] - bottom - (1.0 + scale) * r * amps * (z - low), 0.0)
+    r = (r_low + 4.0 * _steady(at) + r_high) / 6.0  # Simpson over the way
+    return max(top - bottom - (1.0 + scale) * r * amps * (z - low), 0.0)
 
 
 @njit(cache=True, error_model="numpy")

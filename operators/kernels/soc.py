@@ -25,7 +25,7 @@ from operators.kernels.ocv import BRANCHES, DOCV, OCV, R0, RB, ocv_at
 Z, BIAS, SCALE, FADE, OFFSET = range(5)
 _STATES = 5
 
-# Columns of the state array `core` (slots, CORE), float64.  The estimated numbers come first.
+# Places in `core`, one slot's row (CORE,) of the state array, float64.  The estimated numbers come first.
 P = _STATES  # upper triangle of their covariance, row by row
 P_ZZ, P_BB, P_SS, P_QQ, P_OO = P, P + 5, P + 9, P + 12, P + 14
 STARTED = P + 15  # 0 before the first usable frame
@@ -49,7 +49,7 @@ _OFFSET_MAX = 0.03
 
 
 @njit(cache=True, error_model="numpy")
-def start(core, s, table, at, cell, cfg, v, i, temp_c, by_cell, soc_bms):
+def start(core, table, at, cell, cfg, v, i, temp_c, by_cell, soc_bms):
     """Begin a pack at its first usable frame: every SOC weighed by how well it explains the voltage.
 
     `at` holds the table's values (WIDTH,) at any SOC and this temperature.  What the load hides is uncertainty.  The
@@ -60,29 +60,29 @@ def start(core, s, table, at, cell, cfg, v, i, temp_c, by_cell, soc_bms):
     # what went before is unknown: the branches may hold the drop of this load, or of one as usual
     usual = abs(load) + cfg.unknown_c_rate * cell.capacity_ah
     for k in range(SOC_END):
-        core[s, k] = 0.0
+        core[k] = 0.0
     for b in range(BRANCHES):
-        core[s, U_VAR + b] = (at[RB + b] * usual) ** 2
-    core[s, STARTED] = 1.0
-    core[s, TEMP_C] = temp_c
-    core[s, CURRENT_A] = i
+        core[U_VAR + b] = (at[RB + b] * usual) ** 2
+    core[STARTED] = 1.0
+    core[TEMP_C] = temp_c
+    core[CURRENT_A] = i
     table_var = _table_var(cell, cfg, 0.0) + cell.hysteresis_v * cell.hysteresis_v
-    core[s, P_BB] = table_var
-    core[s, P_SS] = cfg.scale * cfg.scale
-    core[s, P_QQ] = cfg.fade * cfg.fade
-    core[s, P_OO] = cfg.offset * cfg.offset
+    core[P_BB] = table_var
+    core[P_SS] = cfg.scale * cfg.scale
+    core[P_QQ] = cfg.fade * cfg.fade
+    core[P_OO] = cfg.offset * cfg.offset
     if cfg.initial_soc == cfg.initial_soc:
-        core[s, Z] = cfg.initial_soc
-        core[s, P_ZZ] = cfg.initial_soc_std * cfg.initial_soc_std
+        core[Z] = cfg.initial_soc
+        core[P_ZZ] = cfg.initial_soc_std * cfg.initial_soc_std
         return False
     drop = load * at[R0]
-    rest = cfg.noise_v * cfg.noise_v + drop * drop * core[s, P_SS]
+    rest = cfg.noise_v * cfg.noise_v + drop * drop * core[P_SS]
     if i != i:
         rest += (at[R0] * usual) ** 2
     if not by_cell:
         rest += cfg.pack_noise_v * cfg.pack_noise_v
     for b in range(BRANCHES):
-        rest += core[s, U_VAR + b]
+        rest += core[U_VAR + b]
     known_bms = 0.0 <= soc_bms <= 1.0
     # moments of SOC and of the table's error over all SOCs, in two passes: the best first, then weights below 1
     best = -math.inf
@@ -108,52 +108,52 @@ def start(core, s, table, at, cell, cfg, v, i, temp_c, by_cell, soc_bms):
             m_ee += w * (e * e + bias_var * rest / var)
             m_ze += w * z * e
     z, bias = m_z / total, m_e / total
-    core[s, Z], core[s, BIAS] = z, bias
-    core[s, P_ZZ] = max(m_zz / total - z * z, 1.0 / (12.0 * _GRID * _GRID))
-    core[s, P_BB] = max(m_ee / total - bias * bias, 0.0)
-    core[s, P + BIAS] = m_ze / total - z * bias
+    core[Z], core[BIAS] = z, bias
+    core[P_ZZ] = max(m_zz / total - z * z, 1.0 / (12.0 * _GRID * _GRID))
+    core[P_BB] = max(m_ee / total - bias * bias, 0.0)
+    core[P + BIAS] = m_ze / total - z * bias
     return True
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def move(core, s, cell, cfg, dt_s, i):
+@njit(cache=True, error_model="numpy")
+def move(core, cell, cfg, dt_s, i):
     """Count charge over the `dt_s` before this frame, whose current is `i`; NaN is unknown.
 
     Returns (change of SOC, variance of what is not known of it, mean current; NaN where nobody knows it).  Over an
     interval that is too long, or that has an unknown end, nothing is counted and the uncertainty grows with time.
     """
-    i_before = core[s, CURRENT_A]
-    core[s, CURRENT_A] = i
+    i_before = core[CURRENT_A]
+    core[CURRENT_A] = i
     full_as = 3600.0 * cell.capacity_ah
     d_var = cfg.soc_noise * dt_s
     if i == i and i_before == i_before and dt_s <= cfg.hold_s:
         mean_a = 0.5 * (i + i_before)
         rough = cfg.between * (i - i_before) * dt_s / full_as
-        by_q = mean_a * dt_s / full_as - core[s, OFFSET] * dt_s / 3600.0
-        by_o = -(1.0 + core[s, FADE]) * dt_s / 3600.0
-        d_z = by_q * (1.0 + core[s, FADE])
+        by_q = mean_a * dt_s / full_as - core[OFFSET] * dt_s / 3600.0
+        by_o = -(1.0 + core[FADE]) * dt_s / 3600.0
+        d_z = by_q * (1.0 + core[FADE])
         d_var += rough * rough
-        core[s, LOST_S] = 0.0
-        core[s, P_ZZ] += by_q * (2.0 * core[s, P + FADE] + by_q * core[s, P_QQ] + 2.0 * by_o * core[s, P_QQ + 1])
-        core[s, P_ZZ] += by_o * (2.0 * core[s, P + OFFSET] + by_o * core[s, P_OO])
-        core[s, P + BIAS] += by_q * core[s, P_BB + 2] + by_o * core[s, P_BB + 3]
-        core[s, P + SCALE] += by_q * core[s, P_SS + 1] + by_o * core[s, P_SS + 2]
-        core[s, P + FADE] += by_q * core[s, P_QQ] + by_o * core[s, P_QQ + 1]
-        core[s, P + OFFSET] += by_q * core[s, P_QQ + 1] + by_o * core[s, P_OO]
-        core[s, Z] = min(max(core[s, Z] + d_z, 0.0), 1.0)
+        core[LOST_S] = 0.0
+        core[P_ZZ] += by_q * (2.0 * core[P + FADE] + by_q * core[P_QQ] + 2.0 * by_o * core[P_QQ + 1])
+        core[P_ZZ] += by_o * (2.0 * core[P + OFFSET] + by_o * core[P_OO])
+        core[P + BIAS] += by_q * core[P_BB + 2] + by_o * core[P_BB + 3]
+        core[P + SCALE] += by_q * core[P_SS + 1] + by_o * core[P_SS + 2]
+        core[P + FADE] += by_q * core[P_QQ] + by_o * core[P_QQ + 1]
+        core[P + OFFSET] += by_q * core[P_QQ + 1] + by_o * core[P_OO]
+        core[Z] = min(max(core[Z] + d_z, 0.0), 1.0)
         return d_z, d_var, mean_a
     # who falls silent at rest sleeps until the next frame: `wake` doubts it where the voltage does
     asleep = i == i and abs(i_before) < cfg.rest_c_rate * cell.capacity_ah  # false where that is unknown
     rate = cfg.unseen_c_rate if asleep else cfg.unknown_c_rate
-    lost = core[s, LOST_S]
+    lost = core[LOST_S]
     # the same unknown current all along: the standard deviation grows with time, however it was cut
     d_var += (rate / 3600.0) ** 2 * ((lost + dt_s) * (lost + dt_s) - lost * lost)
-    core[s, LOST_S] = 0.0 if i == i and i_before == i_before else lost + dt_s
+    core[LOST_S] = 0.0 if i == i and i_before == i_before else lost + dt_s
     return 0.0, d_var, math.nan
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def relax(core, s, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
+@njit(cache=True, error_model="numpy")
+def relax(core, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
     """Advance what follows the current, and the covariance, over `dt_s`.
 
     `at` (WIDTH,): table values here; `decay` (BRANCHES,): exp(−dt/τ) of each branch.
@@ -165,8 +165,8 @@ def relax(core, s, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
         drive, hidden = 0.0, min(passed * 3600.0 / max(dt_s, 1.0), cfg.unknown_c_rate) * cell.capacity_ah
     for b in range(BRANCHES):
         a, gain = decay[b], (1.0 - decay[b]) * at[RB + b]
-        core[s, U + b] = a * core[s, U + b] + gain * drive
-        core[s, U_VAR + b] = a * a * core[s, U_VAR + b] + gain * gain * hidden * hidden
+        core[U + b] = a * core[U + b] + gain * drive
+        core[U_VAR + b] = a * a * core[U_VAR + b] + gain * gain * hidden * hidden
     cold = cfg.bias_c * at[R0] * cell.capacity_ah
     fresh_var = _table_var(cell, cfg, at[DOCV]) + cold * cold
     if passed > 0.0 and cell.hysteresis_v > 0.0:
@@ -174,53 +174,53 @@ def relax(core, s, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
         if unknown:
             fresh_var += cell.hysteresis_v * cell.hysteresis_v
         else:
-            core[s, H] = keep * core[s, H] + (1.0 - keep) * (1.0 if d_z > 0.0 else -1.0)
+            core[H] = keep * core[H] + (1.0 - keep) * (1.0 if d_z > 0.0 else -1.0)
     # along the curve the table's error is another one
     b_keep = 1.0 / ((1.0 + dt_s / cfg.bias_tau_s) * (1.0 + passed / cfg.bias_soc))
     s_keep = 1.0 / (1.0 + dt_s / cfg.scale_tau_s)
-    core[s, BIAS] *= b_keep
-    core[s, SCALE] *= s_keep
-    core[s, P + BIAS] *= b_keep
-    core[s, P + SCALE] *= s_keep
-    core[s, P_BB + 1] *= b_keep * s_keep
-    core[s, P_BB + 2] *= b_keep
-    core[s, P_BB + 3] *= b_keep
-    core[s, P_SS + 1] *= s_keep
-    core[s, P_SS + 2] *= s_keep
-    core[s, P_BB] += (fresh_var - core[s, P_BB]) * (1.0 - b_keep * b_keep)
-    core[s, P_SS] += (cfg.scale * cfg.scale - core[s, P_SS]) * (1.0 - s_keep * s_keep)
-    core[s, P_QQ] = min(core[s, P_QQ] + cfg.drift_q * dt_s, max(core[s, P_QQ], cfg.fade * cfg.fade))
-    core[s, P_OO] = min(core[s, P_OO] + cfg.drift_offset * dt_s, max(core[s, P_OO], cfg.offset * cfg.offset))
-    core[s, P_ZZ] += d_var
-    _bound(core, s)
+    core[BIAS] *= b_keep
+    core[SCALE] *= s_keep
+    core[P + BIAS] *= b_keep
+    core[P + SCALE] *= s_keep
+    core[P_BB + 1] *= b_keep * s_keep
+    core[P_BB + 2] *= b_keep
+    core[P_BB + 3] *= b_keep
+    core[P_SS + 1] *= s_keep
+    core[P_SS + 2] *= s_keep
+    core[P_BB] += (fresh_var - core[P_BB]) * (1.0 - b_keep * b_keep)
+    core[P_SS] += (cfg.scale * cfg.scale - core[P_SS]) * (1.0 - s_keep * s_keep)
+    core[P_QQ] = min(core[P_QQ] + cfg.drift_q * dt_s, max(core[P_QQ], cfg.fade * cfg.fade))
+    core[P_OO] = min(core[P_OO] + cfg.drift_offset * dt_s, max(core[P_OO], cfg.offset * cfg.offset))
+    core[P_ZZ] += d_var
+    _bound(core)
 
 
 @njit(cache=True, error_model="numpy")
-def _bound(core, s):
+def _bound(core):
     """Keep the variance of SOC below that of knowing nothing."""
-    if core[s, P_ZZ] > P_ZZ_MAX:
-        shrink = math.sqrt(P_ZZ_MAX / core[s, P_ZZ])
+    if core[P_ZZ] > P_ZZ_MAX:
+        shrink = math.sqrt(P_ZZ_MAX / core[P_ZZ])
         for k in range(1, _STATES):
-            core[s, P + k] *= shrink
-        core[s, P_ZZ] = P_ZZ_MAX
+            core[P + k] *= shrink
+        core[P_ZZ] = P_ZZ_MAX
 
 
 @njit(cache=True, error_model="numpy")
-def wake(core, s, cell, cfg, at, v, i, silence_s):
+def wake(core, cell, cfg, at, v, i, silence_s):
     """Doubt that nothing flowed in a silence, where the first voltage `v` after it, under `i`, says otherwise."""
     drop = i * at[R0]
-    innov = v - (at[OCV] + cell.hysteresis_v * core[s, H] + core[s, BIAS] + (1.0 + core[s, SCALE]) * drop)
-    var = at[DOCV] * (at[DOCV] * core[s, P_ZZ] + 2.0 * core[s, P + BIAS]) + core[s, P_BB] + cfg.noise_v * cfg.noise_v
-    var += drop * drop * (cfg.skew * cfg.skew + core[s, P_SS])
+    innov = v - (at[OCV] + cell.hysteresis_v * core[H] + core[BIAS] + (1.0 + core[SCALE]) * drop)
+    var = at[DOCV] * (at[DOCV] * core[P_ZZ] + 2.0 * core[P + BIAS]) + core[P_BB] + cfg.noise_v * cfg.noise_v
+    var += drop * drop * (cfg.skew * cfg.skew + core[P_SS])
     for b in range(BRANCHES):
-        var += core[s, U_VAR + b]
+        var += core[U_VAR + b]
     if innov * innov > _SURPRISE * var:
-        core[s, P_ZZ] += (cfg.unknown_c_rate * silence_s / 3600.0) ** 2
-        _bound(core, s)
+        core[P_ZZ] += (cfg.unknown_c_rate * silence_s / 3600.0) ** 2
+        _bound(core)
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def correct(core, s, table, tau_s, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
+@njit(cache=True, error_model="numpy")
+def correct(core, table, tau_s, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
     """Learn from the voltage `v` of the median cell group under current `i`; the innovation in V.
 
     `at` (WIDTH,) holds the table's values here; `d_drop` is the step of i·R0 in V since the
@@ -231,45 +231,45 @@ def correct(core, s, table, tau_s, cell, cfg, at, v, i, d_drop, extra_var, dt_s)
     drop = i * at[R0]
     branches = lasting = 0.0
     for b in range(BRANCHES):
-        u = core[s, U + b]
+        u = core[U + b]
         drop += u
         rough = cfg.branch_noise * u
-        lasting += core[s, U_VAR + b]
+        lasting += core[U_VAR + b]
         branches += rough * rough * (1.0 + tau_s[b] / dt_s)
-    innov = v - (at[OCV] + cell.hysteresis_v * core[s, H] + core[s, BIAS] + (1.0 + core[s, SCALE]) * drop)
+    innov = v - (at[OCV] + cell.hysteresis_v * core[H] + core[BIAS] + (1.0 + core[SCALE]) * drop)
     full = cfg.noise_c * at[R0] * cell.capacity_ah
     load, skew = cfg.load_noise * drop, cfg.skew * d_drop
     lasting += extra_var + cfg.noise_v * cfg.noise_v + full * full + load * load
-    h, z, std = at[DOCV], core[s, Z], math.sqrt(core[s, P_ZZ])
+    h, z, std = at[DOCV], core[Z], math.sqrt(core[P_ZZ])
     if std > _CHORD_FROM:
         # where SOC is not well known, the tangent here says little about the curve there: take the chord
         low, high = max(z - std, 0.0), min(z + std, 1.0)
-        v_low, v_high = ocv_at(table, low, core[s, TEMP_C]), ocv_at(table, high, core[s, TEMP_C])
+        v_low, v_high = ocv_at(table, low, core[TEMP_C]), ocv_at(table, high, core[TEMP_C])
         h = (v_high - v_low) / (high - low)
         bend = v_low + h * (z - low) - at[OCV]
         lasting += bend * bend
     var = branches + lasting * (1.0 + cfg.noise_tau_s / dt_s) + skew * skew
-    seen_z = h * core[s, P_ZZ] + core[s, P + BIAS] + drop * core[s, P + SCALE]
-    seen_b = h * core[s, P + BIAS] + core[s, P_BB] + drop * core[s, P_BB + 1]
-    seen_s = h * core[s, P + SCALE] + core[s, P_BB + 1] + drop * core[s, P_SS]
-    seen_q = h * core[s, P + FADE] + core[s, P_BB + 2] + drop * core[s, P_SS + 1]
-    seen_o = h * core[s, P + OFFSET] + core[s, P_BB + 3] + drop * core[s, P_SS + 2]
+    seen_z = h * core[P_ZZ] + core[P + BIAS] + drop * core[P + SCALE]
+    seen_b = h * core[P + BIAS] + core[P_BB] + drop * core[P_BB + 1]
+    seen_s = h * core[P + SCALE] + core[P_BB + 1] + drop * core[P_SS]
+    seen_q = h * core[P + FADE] + core[P_BB + 2] + drop * core[P_SS + 1]
+    seen_o = h * core[P + OFFSET] + core[P_BB + 3] + drop * core[P_SS + 2]
     total = h * seen_z + seen_b + drop * seen_s + var
     bound = cfg.outlier * math.sqrt(total)
     e = min(max(innov, -bound), bound) / total
-    core[s, Z] = min(max(z + seen_z * e, 0.0), 1.0)
-    core[s, BIAS] += seen_b * e
-    core[s, SCALE] = max(core[s, SCALE] + seen_s * e, -0.8)
-    core[s, FADE] = min(max(core[s, FADE] + seen_q * e, _FADE_MIN), _FADE_MAX)
-    core[s, OFFSET] = min(max(core[s, OFFSET] + seen_o * e, -_OFFSET_MAX), _OFFSET_MAX)
+    core[Z] = min(max(z + seen_z * e, 0.0), 1.0)
+    core[BIAS] += seen_b * e
+    core[SCALE] = max(core[SCALE] + seen_s * e, -0.8)
+    core[FADE] = min(max(core[FADE] + seen_q * e, _FADE_MIN), _FADE_MAX)
+    core[OFFSET] = min(max(core[OFFSET] + seen_o * e, -_OFFSET_MAX), _OFFSET_MAX)
     seen = (seen_z, seen_b, seen_s, seen_q, seen_o)
     k = P
     for a in range(_STATES):
         part = seen[a] / total
         for b in range(a, _STATES):
-            core[s, k] -= part * seen[b]
+            core[k] -= part * seen[b]
             k += 1
-    core[s, P_ZZ] = max(core[s, P_ZZ], _P_ZZ_MIN)
+    core[P_ZZ] = max(core[P_ZZ], _P_ZZ_MIN)
     return innov
 
 

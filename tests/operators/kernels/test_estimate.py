@@ -15,7 +15,7 @@ from schemas.quality import FROZEN, NO_CELLS
 from tests.support.circuit import drive, one_branch_pack, run, simulate
 
 CFG = kernel.EstimateConfig()
-PER_CELL = ("soc_cell", "d_soc", "d_r0", "d_q", "resid_v")
+PER_CELL = ("d_soc", "d_r0", "d_q", "resid_v")
 
 
 def frames(rng: np.random.Generator, n: int, packs: int, cells: int, probes: int) -> dict[str, np.ndarray]:
@@ -83,7 +83,7 @@ def test_what_comes_out_is_in_range_whatever_goes_in(seed: int) -> None:
     for k, v in given_columns.items():
         np.testing.assert_array_equal(columns[k], v, err_msg=f"{k} was written to")
     known = ~np.isnan(out["soc"])
-    for k in ("soc", "z_med", "soc_cell"):
+    for k in ("soc", "z_med"):
         v = out[k][known]
         assert ((v >= 0) & (v <= 1) | np.isnan(v)).all(), k
     for k in ("soc_std", "sop_discharge_w", "sop_charge_w", "soe_kwh", "capacity_ah", "r0_ohm"):

@@ -44,8 +44,7 @@ def test_cell_soc_is_that_of_the_median_plus_the_difference() -> None:
     current = drive(900, seed=1)
     truth = simulate(pack, current, 1.0, 0.6, D_SOC)
     out = run(pack, CFG, truth.cell_v, current)
-    np.testing.assert_allclose(out["soc_cell"], out["z_med"][:, None] + out["d_soc"], atol=1e-6)
-    assert out["soc_cell"][-1] == pytest.approx(truth.soc[-1], abs=0.01)
+    assert out["z_med"][-1] + out["d_soc"][-1] == pytest.approx(truth.soc[-1], abs=0.01)
 
 
 def test_residuals_are_taken_before_the_filter_learns_from_them() -> None:
@@ -117,9 +116,9 @@ def test_on_the_lfp_plateau_differences_are_frozen_and_ever_less_certain() -> No
 def test_usable_soc_is_bound_by_the_emptiest_and_the_fullest_cell(
     z: float, d_soc: list[float], d_q: list[float], soc: float, low: int, high: int
 ) -> None:
-    cell = np.zeros((1, 3, 2), np.float32)
-    cell[0, kernel.D_SOC], cell[0, kernel.D_Q] = d_soc, d_q
+    cell = np.zeros((3, 2), np.float32)
+    cell[kernel.D_SOC], cell[kernel.D_Q] = d_soc, d_q
     scratch = np.empty((2, 2), np.float32)
-    left, room, which_low, which_high = kernel.usable(cell, 0, z, scratch, scratch.view(np.int32), 0)
+    left, room, which_low, which_high = kernel.usable(cell, z, scratch, scratch.view(np.int32), 0)
     assert left / (left + room) == pytest.approx(soc, abs=1e-6)
     assert (which_low, which_high) == (low, high)
