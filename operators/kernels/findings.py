@@ -68,7 +68,8 @@ def columns(found: Found, t_ns: NDArray[np.int64], slot: NDArray[np.int32]) -> d
     }
 
 
-@njit(cache=True, error_model="numpy")
+# One signature for all callers, whatever they count and measure in: fifteen took ten times as long to compile.
+@njit("(i8[:,::1], f4[:,::1], i8[::1], i8, i8, i8, i8, i8, i8, f8, f8, f8)", cache=True, error_model="numpy")
 def emit(whole, real, count, row, kind, subject_kind, subject, level, since_ns, value, normal, sigma):
     """Append one finding; the caller has left room for all that a row can bring."""
     k = count[0]
