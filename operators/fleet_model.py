@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from river.anomaly import HalfSpaceTrees
 
 from operators.kernels.anomaly import FEATURES, FleetTrees, fleet_score
 from schemas.checked import ConfigError
 from schemas.ids import file_hash
+
+if TYPE_CHECKING:
+    from river.anomaly import HalfSpaceTrees
 
 _FORMAT = 1
 _TREES, _HEIGHT, _WINDOW = 25, 7, 250
@@ -39,6 +41,8 @@ def train(x: NDArray[np.float64], seed: int) -> tuple[FleetTrees, HalfSpaceTrees
 
     Raises ValueError where there are fewer windows than the trees need.
     """
+    from river.anomaly import HalfSpaceTrees  # noqa: PLC0415 - a second to import, and only training needs it
+
     x = x[~np.isnan(x).any(axis=1)]
     if len(x) < 2 * _WINDOW:
         msg = f"training needs ≥ {2 * _WINDOW} complete windows; got {len(x)}"

@@ -22,6 +22,7 @@ EVICT_AFTER_NS = 30 * 86_400 * 10**9
 EVICT = "evict"  # a Rows table: the slots that clean kept at start-up, in their new order
 
 Packs = Callable[[str], PackModel]
+_TABLES = 64  # pack tables that a shard remembers
 
 
 @dataclass(slots=True)
@@ -104,8 +105,8 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         self._model: PackModel | None = None
         self._step: Step | None = None
         self._room = 0  # slots that the step's arrays have room for
-        # The pack table of the newest block, and the slot of each of its packs: most sources keep their table.
-        self._table: tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int32]] = ((), (), np.zeros(0, np.int32))
+        # Pack tables that came, by identity, with the slot of each of their packs: most sources keep their tables.
+        self._tables: dict[int, tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int32]]] = {}
         self._moved = False  # some pack is or was in a vehicle of another name
         self._evict: Rows | None = None
         if resume is not None:
@@ -197,7 +198,8 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
             self._check(block.derived["slot"], block.derived["pack_hash"], block.pack, block.packs, block.vehicles)
             return block
         known = self._slot_of
-        if block.packs is not self._table[0] or block.vehicles is not self._table[1]:
+        table = self._tables.get(id(block.packs))
+        if table is None or block.packs is not table[0] or block.vehicles is not table[1]:
             new = [i for i, p in enumerate(block.packs) if p not in known]
             if new:
                 for i in new:
@@ -205,8 +207,11 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
                 self._slots.add([block.packs[i] for i in new], [block.vehicles[i] for i in new])
             of_pack = np.fromiter((known[p] for p in block.packs), np.int32, len(block.packs))
             self._note_vehicles(of_pack.tolist(), block.packs, block.vehicles)
-            self._table = (block.packs, block.vehicles, of_pack)
-        slot = self._table[2][block.pack]
+            table = (block.packs, block.vehicles, of_pack)
+            if len(self._tables) == _TABLES:
+                self._tables.clear()
+            self._tables[id(block.packs)] = table
+        slot = table[2][block.pack]
         return block.with_derived(slot=slot, pack_hash=self._slots.pack_hash[slot])
 
     def _on_rows(self, rows: Rows) -> list[Item]:
@@ -264,7 +269,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         kept = kept[kept < len(self._slots)]
         self._slots.keep(kept)
         self._slot_of = {p: s for s, p in enumerate(self._slots.packs)}
-        self._table = ((), (), np.zeros(0, np.int32))
+        self._tables.clear()
         if self._step is not None:
             self._move(kept, len(kept))
             self._step.keep(kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ _TYPES: dict[str, pa.DataType] = {
 _TIMES_NS = (-9_223_286_400_000_000_000, 2**63 - 2)
 _NAMES = pa.dictionary(pa.int32(), pa.string())  # text that repeats: who, provenance
 _REPEATED = frozenset({"pack_id", "vehicle_id", "model", "pack_file", "code_version", "params", "models"})
+_MADE_BY = ("pack_file", "code_version", "params", "models")
 _EVENT_TABLES: dict[type, str] = {Session: "sessions", Incident: "incidents", Gap: "gaps", DeadLetter: "dead_letters"}
 
 
@@ -183,15 +185,16 @@ def _column(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
 
 def _events(table: str, events: list[Event], provenance: Provenance) -> pa.RecordBatch:
     schema = SCHEMAS[table]
-    made = [_provenance(getattr(e, "model", ""), provenance) for e in events]
+    models = [getattr(e, "model", "") for e in events]
+    made = {model: _provenance(model, provenance) for model in set(models)}
     columns = []
     for name, kind in zip(schema.names, schema.types, strict=True):
-        if name in made[0]:
-            columns.append(_encoded([m[name] for m in made]))
+        if name in _MADE_BY:
+            columns.append(_encoded([made[model][name] for model in models]))
             continue
-        values = [getattr(e, name) for e in events]
+        values: Any = list(map(attrgetter(name), events))
         if pa.types.is_floating(kind):
-            values = [v + 0.0 for v in values]
+            values = np.array(values, np.float64) + 0.0
         if pa.types.is_timestamp(kind):
             values = [min(max(v, _TIMES_NS[0]), _TIMES_NS[1]) for v in values]
         if name == "evidence":

@@ -7,6 +7,7 @@ difference filter and CUSUM per cell, SOC of the usable pack, windows of a minut
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,7 +55,7 @@ class Vehicle:
     bias_v: float = 0.0
     current_a: float = 0.0
     pack_v: float = 0.0
-    rc_v: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    rc_v: list[float] = field(default_factory=lambda: [0.0, 0.0])
     d_soc: NDArray[np.float32] = field(default_factory=lambda: np.zeros(96, np.float32))
     d_r0: NDArray[np.float32] = field(default_factory=lambda: np.zeros(96, np.float32))
     up: NDArray[np.float32] = field(default_factory=lambda: np.zeros(96, np.float32))
@@ -90,39 +91,30 @@ def _frames(block: Item) -> list[tuple[str, Frame]]:
 def _advance(pack: PackModel, s: Vehicle, f: Frame) -> list[tuple[str, dict[str, Any]]]:
     if f.seq <= s.seq or f.t_ns <= s.t_ns:
         return []
-    grid = pack.grid()
     dt_s = (f.t_ns - s.t_ns) / 1e9 if s.t_ns else 0.0
-    v = np.where((f.cell_v > _CELL_V[0]) & (f.cell_v < _CELL_V[1]), f.cell_v, np.nan)
-    valid = not np.isnan(v).any()
-    median = float(np.median(v) if valid else np.nanmedian(v))
-    row = int(np.clip((f.temp_c[0] + 30) / 5, 0, 18))
-    ocv, r0, slope = grid.ocv[row], grid.r0[row], grid.docv[row]
-    if s.z < 0:
-        s.z = float(np.interp(median, ocv, grid.soc))
-    # EKF on the median cell: charge in, voltage against the circuit model.
-    s.z += f.current_a * dt_s / 3600 / pack.usable_ah
-    s.p += 2e-9 * dt_s
-    at = int(np.clip(s.z * 200, 0, 200))
-    decay = np.exp(-dt_s / grid.tau_s[:2])
-    s.rc_v = s.rc_v * decay + grid.rb[:2, row, at] * f.current_a * (1 - decay)
-    residual = median - (float(np.interp(s.z, grid.soc, ocv)) + f.current_a * r0[at] + s.rc_v.sum() + s.bias_v)
-    gain = s.p * slope[at] / (s.p * slope[at] ** 2 + 6e-5)
-    s.z = min(max(s.z + gain * residual, 0.0), 1.0)
-    s.p *= 1 - gain * slope[at]
-    s.bias_v += 1e-4 * residual
+    v = f.cell_v
+    low, high = float(v.min()), float(v.max())
+    valid = low > _CELL_V[0] and high < _CELL_V[1]  # false where a cell is NaN
+    if not valid:
+        v = np.where((v > _CELL_V[0]) & (v < _CELL_V[1]), v, np.nan)
+        low = high = float("nan")
+    median = float(np.partition(v, 48)[48] if valid else np.nanmedian(v))
+    slope_v, r0_ohm = _filter(pack, s, f, median, dt_s)
     # Every cell against it.
-    off = v - median - (s.d_soc * slope[at] + s.d_r0 * r0[at] * f.current_a)
-    s.d_soc = s.d_soc + np.float32(0.02) * off / slope[at]
-    s.d_r0 = s.d_r0 + np.float32(1e-4 * f.current_a) * off
+    off = v - np.float32(median) - (s.d_soc * np.float32(slope_v) + s.d_r0 * np.float32(r0_ohm * f.current_a))
+    s.d_soc += np.float32(0.02 / slope_v) * off
+    s.d_r0 += np.float32(1e-4 * f.current_a) * off
     s.up = np.maximum(s.up + off - _SLACK_V, 0)
     s.down = np.maximum(s.down - off - _SLACK_V, 0)
     out: list[tuple[str, dict[str, Any]]] = []
-    for cell in np.flatnonzero((s.up > _CUSUM_V) | (s.down > _CUSUM_V)).tolist():
-        if cell not in s.open_cells:
-            s.open_cells.add(cell)
-            out.append(("incidents", _incident(s, f, cell, float(off[cell]))))
-    z_cell = np.clip(s.z + s.d_soc, 0, 1)
-    usable = float(z_cell.min() / (z_cell.min() + (1 - z_cell).min()))
+    if s.up.max() > _CUSUM_V or s.down.max() > _CUSUM_V:
+        for cell in np.flatnonzero((s.up > _CUSUM_V) | (s.down > _CUSUM_V)).tolist():
+            if cell not in s.open_cells:
+                s.open_cells.add(cell)
+                out.append(("incidents", _incident(s, f, cell, float(off[cell]))))
+    least = min(max(s.z + float(s.d_soc.min()), 0.0), 1.0)
+    room = 1 - min(max(s.z + float(s.d_soc.max()), 0.0), 1.0)
+    usable = least / (least + room) if least + room else 0.5
     start = f.t_ns - f.t_ns % _WINDOW_NS
     if start != s.start_ns:
         if s.start_ns >= 0:
@@ -131,7 +123,6 @@ def _advance(pack: PackModel, s: Vehicle, f: Frame) -> list[tuple[str, dict[str,
     a = s.acc
     a["frames"] += 1
     a["soc_end"] = usable
-    low, high = (float(v.min()), float(v.max())) if valid else (np.nan, np.nan)
     for name, value in (("current", f.current_a), ("pack_v", f.pack_v), ("low", low), ("high", high),
                         ("temp_low", float(f.temp_c.min())), ("temp_high", float(f.temp_c.max()))):  # fmt: skip
         a[name + "_min"] = min(a.get(name + "_min", value), value)
@@ -141,6 +132,31 @@ def _advance(pack: PackModel, s: Vehicle, f: Frame) -> list[tuple[str, dict[str,
     a["ws"] += charge * f.pack_v
     s.t_ns, s.seq, s.current_a, s.pack_v = f.t_ns, f.seq, f.current_a, f.pack_v
     return out
+
+
+def _filter(pack: PackModel, s: Vehicle, f: Frame, median: float, dt_s: float) -> tuple[float, float]:
+    """Advance the EKF on the median cell: charge in, voltage against the circuit model; gives OCV slope and R0."""
+    grid = pack.grid()
+    row = min(max(int((float(f.temp_c[0]) + 30) / 5), 0), 18)
+    ocv, r0, slope = grid.ocv[row], grid.r0[row], grid.docv[row]
+    if s.z < 0:
+        s.z = float(np.interp(median, ocv, grid.soc))
+    s.z += f.current_a * dt_s / 3600 / pack.usable_ah
+    s.p += 2e-9 * dt_s
+    at = min(max(int(s.z * 200), 0), 199)
+    slope_v, r0_ohm = float(slope[at]), float(r0[at])
+    rc_v = 0.0
+    for k in range(2):
+        decay = math.exp(-dt_s / float(grid.tau_s[k]))
+        s.rc_v[k] = s.rc_v[k] * decay + float(grid.rb[k, row, at]) * f.current_a * (1 - decay)
+        rc_v += s.rc_v[k]
+    expected = float(ocv[at]) + (s.z * 200 - at) * float(ocv[at + 1] - ocv[at]) + f.current_a * r0_ohm + rc_v + s.bias_v
+    residual = median - expected
+    gain = s.p * slope_v / (s.p * slope_v**2 + 6e-5)
+    s.z = min(max(s.z + gain * residual, 0.0), 1.0)
+    s.p *= 1 - gain * slope_v
+    s.bias_v += 1e-4 * residual
+    return slope_v, r0_ohm
 
 
 def _window(s: Vehicle) -> dict[str, Any]:

@@ -64,12 +64,18 @@ def fleet_rate(vehicles: int, rounds: int, times: int = 1, runs: int = 3) -> flo
     return median(frames / to_lake(repeated(blocks, times), snapshots=True) for _ in range(runs))
 
 
-def ratio_vs_per_vehicle(vehicles: int, rounds: int, runs: int = 3) -> tuple[float, float]:
-    """Give the median ratio to the per-vehicle flow on the same frames, pairs run one after the other, and its rate."""
+def ratio_vs_per_vehicle(vehicles: int, rounds: int, times: int, runs: int = 3) -> tuple[float, float]:
+    """Give the median ratio of frames/s to the per-vehicle flow's, pairs run one after the other, and its rate.
+
+    The columnar flow runs over the same frames `times` over, so that both take seconds.
+    """
     blocks = fleet_blocks(vehicles, rounds)
-    frames = sum(map(len, blocks))
-    pairs = [(to_lake(blocks, snapshots=True, baseline=True), to_lake(blocks, snapshots=True)) for _ in range(runs)]
-    return median(slow / fast for slow, fast in pairs), median(frames / slow for slow, _ in pairs)
+    pairs = [
+        (to_lake(blocks, snapshots=True, baseline=True), to_lake(repeated(blocks, times), snapshots=True))
+        for _ in range(runs)
+    ]
+    rate = sum(map(len, blocks)) / median(slow for slow, _ in pairs)
+    return median(times * slow / fast for slow, fast in pairs), rate
 
 
 def snapshot_ratio(vehicles: int, rounds: int, seconds: float, runs: int = 1) -> float:
