@@ -18,7 +18,8 @@ _NAMED = 20  # records of a kind that --json names
 _SHOWN = {"incidents": 20}  # and that are printed
 _SHOWN_OTHERS = 5
 _COLUMNS = 6  # columns named in the printed table
-_NUMBERS = {"i8", "i16", "i32", "i64", "u32", "f32", "f64"}
+_FLOATS = {"f32", "f64"}  # equal within the tolerance
+_INTEGERS = {"i8", "i16", "i32", "i64", "u32"}  # equal or not
 _TABLES = {
     # table: what tells its records apart, in words of the world rather than in ids
     "incidents": ("pack_id", "kind", "subject", "opened_ns"),
@@ -70,7 +71,7 @@ def run_compare(run_a: Path, run_b: Path, tolerance: float, *, as_json: bool) ->
 
 
 def compare(run_a: Path, run_b: Path, tolerance: float) -> list[Difference]:
-    """Compare the newest revisions of two lakes; numbers count as equal within relative `tolerance`."""
+    """Compare the newest revisions of two lakes; floats count as equal within relative `tolerance`."""
     ducklake.check(run_a)
     ducklake.check(run_b)
     with ducklake.attach(run_a) as con:
@@ -79,19 +80,21 @@ def compare(run_a: Path, run_b: Path, tolerance: float) -> list[Difference]:
 
 
 def _table(con: duckdb.DuckDBPyConnection, table: str, tolerance: float) -> Difference:
+    # Once: a view is worked out anew in every query that names it.
+    con.execute(f"CREATE OR REPLACE TEMP TABLE run_a AS FROM lake.{table}")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE run_b AS FROM other.{table}")
     key = _TABLES[table]
     on = " AND ".join(f"a.{k} IS NOT DISTINCT FROM b.{k}" for k in key)
-    a, b = f"lake.{table}", f"other.{table}"
-    numbers = [c.name for c in TABLES[table] if c.type in _NUMBERS and c.name not in {*_IGNORED, *KEYS[table]}]
-    differs = {
-        c: f"NOT coalesce(a.{c} = b.{c} OR abs(a.{c} - b.{c}) <= {tolerance} * greatest(abs(a.{c}), abs(b.{c})), "
-        f"a.{c} IS NULL AND b.{c} IS NULL)"
-        for c in numbers
-    } | {c: f"a.{c} IS DISTINCT FROM b.{c}" for c in _TEXTS[table]}
+    a, b = "temp.run_a", "temp.run_b"
+    kinds = {c.name: c.type for c in TABLES[table] if c.name not in {*_IGNORED, *KEYS[table]}}
+    numbers = [c for c, kind in kinds.items() if kind in {*_FLOATS, *_INTEGERS}]
+    differs = {c: _beyond(c, tolerance) if kinds[c] in _FLOATS else _distinct(c) for c in numbers}
+    differs |= {c: _distinct(c) for c in _TEXTS[table]}
     any_of = " OR ".join(differs.values())
     both = f"{a} a JOIN {b} b ON {on}"
     counts = ", ".join(f"count(*) FILTER ({test})" for test in [any_of, *differs.values()])
-    largest = ", ".join(f"max(abs(CAST(a.{c} AS DOUBLE) - b.{c}))" for c in numbers)
+    apart_by = "max(abs(CAST(a.{c} AS DOUBLE) - CAST(b.{c} AS DOUBLE))) FILTER ({test})"
+    largest = ", ".join(apart_by.format(c=c, test=differs[c]) for c in numbers)
     row = con.execute(f"SELECT {counts}, {largest} FROM {both}").fetchone()
     assert row is not None
     changed, each, apart = row[0], row[1 : len(differs) + 1], row[len(differs) + 1 :]
@@ -110,6 +113,17 @@ def _table(con: duckdb.DuckDBPyConnection, table: str, tolerance: float) -> Diff
         examples_b=_names(con, key, only_b),
         examples_changed=_names(con, key, f"{both} WHERE {any_of}"),
     )
+
+
+def _distinct(column: str) -> str:
+    return f"a.{column} IS DISTINCT FROM b.{column}"
+
+
+def _beyond(column: str, tolerance: float) -> str:
+    """Give the SQL that tells floats apart; a number and none are apart, none and none are not."""
+    x, y = f"a.{column}", f"b.{column}"
+    near = f"{x} = {y} OR abs({x} - {y}) <= {tolerance} * greatest(abs({x}), abs({y}))"
+    return f"NOT coalesce({near}, {x} IS NULL AND {y} IS NULL)"
 
 
 def _count(con: duckdb.DuckDBPyConnection, source: str) -> int:

@@ -45,7 +45,7 @@ def watched(items: Iterable[T], what: str, share: Share = lambda _: None) -> Ite
         progress.stop()
 
 
-def of_span(from_ns: int, to_ns: int) -> Share:
+def of_span(from_ns: int, to_ns: int) -> Callable[[FrameBlock | CanBlock], float]:
     """Give the share of an event time span that lies behind a block's newest frame."""
     newest = from_ns
 

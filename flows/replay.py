@@ -51,12 +51,15 @@ def run_replay(options: ReplayOptions) -> None:
         msg = f"one of --out, --frames and --can must be given; got {' and '.join(several)}"
         raise ConfigError(msg)
     pace = pace_of(options.speed)
+    if options.frames and pace is not None:
+        msg = f"--speed must be max where frames are written to a file; got {options.speed}"
+        raise ConfigError(msg)
     if options.can:
         sent = send_traces(options.trace, options.can, pace)
         sys.stdout.write(f"{sent:,} CAN frames → {options.can}\n")
         return
     if options.frames:
-        _to_file(options.trace, options.frames, pace)
+        _to_file(options.trace, options.frames)
     else:
         _to_lake(options.trace, options.out or Path("lake"), pace)
 
@@ -72,10 +75,7 @@ def pace_of(speed: str) -> Pace | None:
         raise ConfigError(msg) from None
 
 
-def _to_file(trace: TraceOptions, path: Path, pace: Pace | None) -> None:
-    if pace is not None:
-        msg = "--speed must be max where frames are written to a file; got a pace"
-        raise ConfigError(msg)
+def _to_file(trace: TraceOptions, path: Path) -> None:
     check_place(path)
     trace_models(trace)  # nothing to write is an error, before a file is there
     reading = Reading()

@@ -128,7 +128,7 @@ def first_record(
         # An incident is known when it opens, or when a later revision gives it this kind.
         "incidents": ("kind", "updated_ns"),
         "gaps": ("kind", "to_ns"),
-        "dead_letters": ("reason", "greatest(t_ns, expected_ns)" if "late" in names else "expected_ns"),
+        "dead_letters": ("reason", "CASE reason WHEN 'late' THEN greatest(t_ns, expected_ns) ELSE expected_ns END"),
     }[table]
     who = "pack_id" if table == "dead_letters" else "vehicle_id"
     source = "lake.raw.incidents" if table == "incidents" else f"lake.{table}"
