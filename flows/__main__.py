@@ -86,13 +86,15 @@ def replay(
         Path | None, typer.Option(help="Write the frames to this Parquet file instead; replay reads it.")
     ] = None,
     can: Annotated[str, typer.Option(help="Send raw CAN frames to INTERFACE:CHANNEL instead.")] = "",
+    keep_frames: Annotated[bool, typer.Option("--keep-frames", help="Keep the raw frames in the lake too.")] = False,
+    encrypt: Annotated[bool, typer.Option("--encrypt", help="Encrypt the data files of a new lake.")] = False,
 ) -> None:
     """Feed recorded traces through the fleet flow, exactly as live frames go."""
     from flows.replay import ReplayOptions, run_replay  # noqa: PLC0415 - see demo
     from flows.traces import TraceOptions  # noqa: PLC0415 - see demo
 
     trace = TraceOptions(tuple(map(str, traces)), pack, dbc, map_, vehicle, period, start, from_, to)
-    run_replay(ReplayOptions(trace, speed, out, frames, can))
+    run_replay(ReplayOptions(trace, speed, out, frames, can, keep_frames=keep_frames, encrypt=encrypt))
 
 
 @app.command()

@@ -41,6 +41,8 @@ class ReplayOptions:
     out: Path | None = None
     frames: Path | None = None
     can: str = ""
+    keep_frames: bool = False
+    encrypt: bool = False
 
 
 def run_replay(options: ReplayOptions) -> None:
@@ -61,7 +63,7 @@ def run_replay(options: ReplayOptions) -> None:
     if options.frames:
         _to_file(options.trace, options.frames)
     else:
-        _to_lake(options.trace, options.out or Path("lake"), pace)
+        _to_lake(options, options.out or Path("lake"), pace)
 
 
 def pace_of(speed: str) -> Pace | None:
@@ -84,14 +86,15 @@ def _to_file(trace: TraceOptions, path: Path) -> None:
     sys.stdout.write(summary(reading, trace, path))
 
 
-def _to_lake(trace: TraceOptions, lake: Path, pace: Pace | None) -> None:
+def _to_lake(options: ReplayOptions, lake: Path, pace: Pace | None) -> None:
+    trace = options.trace
     models = trace_models(trace)
     reading = Reading()
     items = watched(trace_items(trace, reading), "replay", lambda _: reading.share)
     source = ReplaySource(lambda: gather(items) if pace is None else slices(items, _SLICE_NS), pace)
-    settings = FleetSettings(state_s=_STATE_S)
+    settings = FleetSettings(state_s=_STATE_S, keep_frames=options.keep_frames)
     name = blake2b(repr(trace).encode(), digest_size=8).hexdigest()
-    sink = LakeSink(lake, f"replay-{name}", recovery=False)
+    sink = LakeSink(lake, f"replay-{name}", recovery=False, encrypt=options.encrypt)
     flow = fleet.build(settings, source, sink, models)
     if pace is None:
         run_flow(flow, RecoverySettings(), settings.shards)

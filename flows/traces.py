@@ -89,6 +89,8 @@ def trace_models(options: TraceOptions) -> tuple[str, ...]:
         span = " between --from and --to" if options.from_time or options.to_time else ""
         seen = f" in {lost.done:,.0f} records" if lost.done else ""
         why = f"; unreadable: {lost.refused()}" if lost.unreadable else ""
+        if not span and not why and options.dbc:
+            why = f"; no CAN frame drives a frame by {dbc_path(options.dbc).name} and its mapping"
         msg = f"trace must hold frames{span}; got none{seen} ({', '.join(options.paths)}){why}"
         raise ConfigError(msg)
     return tuple(models)

@@ -12,7 +12,11 @@ MAX_LINES = 400
 LIMITED = {".py", ".sql"}  # suffixes that MAX_LINES holds for
 
 # folder → the folder of its mirror tests: every module there has a test file of its own
-MIRRORED = {"operators/kernels": "tests/operators/kernels"}
+MIRRORED = {
+    "operators/kernels": "tests/operators/kernels",
+    "flows": "tests/flows",
+    "flows/bench": "tests/flows/bench",
+}
 
 # what → the pattern that finds it, in any text of the project
 FORBIDDEN_TEXT = {

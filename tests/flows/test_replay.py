@@ -50,6 +50,22 @@ def test_a_paced_replay_gives_the_same_lake(ibms: Ibms, frames_file: Path, lake:
     assert all(d.equal for d in compare(lake, paced, 0.0))
 
 
+def test_raw_frames_are_kept_and_data_files_encrypted_where_asked(
+    ibms: Ibms, can_log: Path, frames: FrameBlock, tmp_path: Path
+) -> None:
+    lake = tmp_path / "lake"
+    options = ("--dbc", "ibms_pack", "--pack", MODEL, "--keep-frames", "--encrypt")
+    assert ibms("replay", can_log, *options, "--out", lake).code == 0
+    with ducklake.attach(lake) as con:
+        ((n, length, v),) = con.execute("SELECT count(*), max(len(cell_v)), max(cell_v[1]) FROM frames").fetchall()
+    of_car = frames.cell_v[frames.pack == 0]
+    assert (n, length) == of_car.shape
+    assert v == pytest.approx(of_car[:, 0].max(), abs=0.0011)
+    files = list(lake.rglob("*.parquet"))
+    assert files
+    assert all(file.read_bytes()[:4] == b"PARE" for file in files)  # Parquet's mark of an encrypted footer
+
+
 def test_several_models_keep_the_hashes_of_their_pack_files(
     ibms: Ibms, frames_file: Path, can_log: Path, tmp_path: Path
 ) -> None:

@@ -148,6 +148,13 @@ def test_what_cannot_be_used_is_an_error_at_start(
     assert said in str(wrong.value)
 
 
+def test_a_log_of_another_bus_says_that_the_dbc_does_not_fit(car: TraceOptions, tmp_path: Path) -> None:
+    path = tmp_path / "other.log"
+    path.write_text("".join(f"({1_600_000_000 + i}.000000) can0 7FF#00\n" for i in range(5)))
+    with pytest.raises(ConfigError, match=r"got none in 5 records .*; no CAN frame drives a frame by ibms_pack.dbc"):
+        trace_models(replace(car, paths=(str(path),)))
+
+
 def test_a_file_of_frames_says_itself_what_it_is_of(frames_file: Path) -> None:
     options = TraceOptions((str(frames_file),))
     assert trace_models(replace(options, pack=MODEL)) == (MODEL,)
