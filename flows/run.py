@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from schemas.checked import ConfigError
 
 _PARTITIONS = 4  # SQLite files of a recovery store; fixed when it is made
 _ABOUT = "ibms.json"
+_PAGE_BYTES = 65_536  # the largest that SQLite has
 _STDERR = 2
 _LONG = timedelta(days=365)  # an epoch that only the end of input ends
 
@@ -104,6 +106,15 @@ def _lease(directory: Path, process: int) -> Iterator[None]:
         yield
 
 
+def _widen(part: Path) -> None:
+    """Give a store's file large pages: a snapshot is a few large blobs, and 4 kB pages cost three times the CPU."""
+    with closing(sqlite3.connect(part)) as con:
+        for statement in ("journal_mode = DELETE", f"page_size = {_PAGE_BYTES}"):
+            con.execute(f"PRAGMA {statement}")
+        con.execute("VACUUM")
+        con.execute("PRAGMA journal_mode = WAL")
+
+
 def _prepare(directory: Path, made_for: dict[str, int | str]) -> None:
     """Make the store, or check that it was made for the same shards and source."""
     about = directory / _ABOUT
@@ -111,6 +122,8 @@ def _prepare(directory: Path, made_for: dict[str, int | str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         if not about.exists():
             init_db_dir(str(directory), _PARTITIONS)
+            for part in directory.glob("part-*.sqlite3"):
+                _widen(part)
             about.write_text(json.dumps(made_for))
     stored = json.loads(about.read_text())
     for key, value in made_for.items():

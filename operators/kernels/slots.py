@@ -55,14 +55,19 @@ def dump(state: State, used: int) -> dict[str, NDArray[Any]]:
 
 def restore(kind: type[S], data: dict[str, NDArray[Any]], room: int, cells: int, probes: int) -> S:
     """Rebuild a state from `dump`; raises ValueError where its fields are not this version's."""
-    state = kind.empty(room, cells, probes)
-    own = arrays(state)
-    if own.keys() != data.keys():
-        msg = f"snapshot of {kind.__name__} has {sorted(data)}; this version has {sorted(own)}"
+    state = kind.empty(0, cells, probes)
+    own = {name: f"{name} {a.dtype} {a.shape[1:]}" for name, a in arrays(state).items()}
+    given = {name: f"{name} {a.dtype} {a.shape[1:]}" for name, a in data.items()}
+    if own != given:
+        msg = f"snapshot of {kind.__name__} has {sorted(given.values())}; this version has {sorted(own.values())}"
         raise ValueError(msg)
-    for name, array in own.items():
-        array[: len(data[name])] = data[name]
-    return state
+    for path, array in data.items():
+        *inner, name = path.split(".")
+        owner: Any = state
+        for step in inner:
+            owner = getattr(owner, step)
+        setattr(owner, name, array.copy())
+    return state if room <= capacity(state) else moved(state, slice(None), room, cells, probes)
 
 
 def nbytes_per_pack(state: State) -> float:

@@ -103,7 +103,7 @@ def test_a_dump_is_a_copy() -> None:
 def test_a_dump_of_another_version_is_refused_with_both_lists_of_fields() -> None:
     data = dump(filled(2), 2)
     data["soh"] = data.pop("soc")
-    with pytest.raises(ValueError, match=r"snapshot of Outer has .*'soh'.*; this version has .*'soc'"):
+    with pytest.raises(ValueError, match=r"snapshot of Outer has .*'soh .*; this version has .*'soc "):
         restore(Outer, data, 2, CELLS, PROBES)
 
 
