@@ -21,7 +21,7 @@ from flows.settings import RecoverySettings
 from schemas.checked import ConfigError
 
 _PARTITIONS = 4  # SQLite files of a recovery store; fixed when it is made
-_ABOUT = "ibms.json"
+ABOUT = "ibms.json"
 _PAGE_BYTES = 65_536  # the largest that SQLite has
 _STDERR = 2
 _LONG = timedelta(days=365)  # an epoch that only the end of input ends
@@ -117,7 +117,7 @@ def _widen(part: Path) -> None:
 
 def _prepare(directory: Path, made_for: dict[str, int | str]) -> None:
     """Make the store, or check that it was made for the same shards and source."""
-    about = directory / _ABOUT
+    about = directory / ABOUT
     with (directory / "making").open("w") as file:  # the processes of a cluster start together
         fcntl.flock(file, fcntl.LOCK_EX)
         if not about.exists():

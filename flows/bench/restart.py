@@ -16,6 +16,7 @@ from pathlib import Path
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from flows.cache import use_kernel_cache
+from flows.run import ABOUT
 
 _TIMES = 1000  # over the same frames: more than is run before the kill
 _PATIENCE_S = 300.0
@@ -57,6 +58,8 @@ def _wait_for_snapshot(recovery: Path, process: subprocess.Popen[bytes]) -> None
 
 def _durable_epochs(recovery: Path) -> int:
     found = 0
+    if not (recovery / ABOUT).exists():  # the store is being made, and is not to be touched
+        return 0
     for part in recovery.glob("part-*.sqlite3"):
         try:
             with sqlite3.connect(f"file:{part}?mode=ro", uri=True) as con:
