@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from replay.chunks import byte_chunks
 from schemas.checked import ConfigError, shown
 
 ROWS = 16_384  # of a batch
@@ -73,7 +75,7 @@ def open_table(path: str | Path) -> TableFile:
             return TableFile(path, tuple(schema.names), dict(zip(schema.names, schema.types, strict=True)), "")
         if name.endswith(CSV):
             delimiter = _delimiter(path)
-            with _open_csv(path, delimiter, None, []) as stream:
+            with _open_csv(_input(path), delimiter, None, []) as stream:
                 return TableFile(path, tuple(stream.schema.names), {}, delimiter)
     except _BROKEN as bad:
         msg = f"table must be readable Parquet or CSV; got {' '.join(str(bad).split())[:200]} ({path})"
@@ -130,15 +132,47 @@ def _delimiter(path: Path) -> str:
     return max(",;\t", key=lambda c: header.count(c.encode()))
 
 
+class _Unpacked(io.RawIOBase):
+    """The whole lines of a .gz, as far as it can be unpacked; `damage` then says what is wrong."""
+
+    def __init__(self, path: Path) -> None:
+        self.damage = ""
+        self._lines = self._whole_lines(path)
+        self._rest = b""
+
+    def _whole_lines(self, path: Path) -> Iterator[bytes]:
+        begun = b""  # a line whose end has not come yet; where it never comes, what is there is no row
+        for chunk in byte_chunks(path, _BLOCK):
+            if isinstance(chunk, str):
+                self.damage = chunk
+                return
+            lines, end, begun = (begun + chunk).rpartition(b"\n")
+            yield lines + end
+        yield begun
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:  # noqa: ANN401 - a writable buffer
+        while not self._rest:
+            more = next(self._lines, None)
+            if more is None:
+                return 0
+            self._rest = more
+        n = min(len(into), len(self._rest))
+        into[:n], self._rest = self._rest[:n], self._rest[n:]
+        return n
+
+
 def _open_csv(
-    path: Path, delimiter: str, columns: list[str] | None, bad: list[pa_csv.InvalidRow]
+    path: Path | _Unpacked, delimiter: str, columns: list[str] | None, bad: list[pa_csv.InvalidRow]
 ) -> pa_csv.CSVStreamingReader:
     def keep(row: pa_csv.InvalidRow) -> str:
         bad.append(row)
         return "skip"
 
     return pa_csv.open_csv(
-        path,
+        path if isinstance(path, Path) else pa.PythonFile(path, mode="r"),
         read_options=pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK),
         parse_options=pa_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=keep, ignore_empty_lines=True),
         convert_options=pa_csv.ConvertOptions(
@@ -149,12 +183,18 @@ def _open_csv(
     )
 
 
+def _input(path: Path) -> Path | _Unpacked:
+    """Unpack .gz by ourselves: pyarrow reads ahead, and loses at a damaged end what it has read before."""
+    return _Unpacked(path) if path.suffix.lower() == ".gz" else path
+
+
 def _csv_parts(table: TableFile, columns: list[str]) -> Iterator[Part | BadPart]:
     bad: list[pa_csv.InvalidRow] = []
     told = 0
     row = 0
     lost: set[int] = set()
-    with _open_csv(table.path, table.delimiter, columns, bad) as stream:
+    source = _input(table.path)
+    with _open_csv(source, table.delimiter, columns, bad) as stream:
         while True:
             try:
                 batch = stream.read_next_batch()
@@ -169,6 +209,8 @@ def _csv_parts(table: TableFile, columns: list[str]) -> Iterator[Part | BadPart]
                 yield BadPart(line.number - 2, line.text.encode(errors="replace"), detail)
             told = len(bad)
             if batch is None:
+                if isinstance(source, _Unpacked) and source.damage:
+                    yield BadPart(row, b"", f"nothing can be read from row {row} on: {source.damage}")
                 return
             numbers = np.arange(row, row + batch.num_rows + len(lost))
             numbers = numbers[~np.isin(numbers, list(lost))][: batch.num_rows]

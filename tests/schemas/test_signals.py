@@ -71,12 +71,12 @@ def test_places_are_named_from_the_first_number() -> None:
     assert [cells.named(k) for k in (0, 11)] == [("Cell_000",), ("Cell_011",)]
 
 
-def test_a_mapping_is_found_by_the_name_of_its_dbc(tmp_path: Path) -> None:
-    assert signals_for(tmp_path / "bmw_i3_lim.dbc") == SIGNALS_DIR / "bmw_i3_lim.toml"
+def test_a_mapping_is_found_by_the_name_of_its_dbc() -> None:
+    assert signals_for(Path("cars") / "bmw_i3_lim.dbc") == SIGNALS_DIR / "bmw_i3_lim.toml"
     with pytest.raises(
         SignalsError, match=r"must be named as one that has a mapping \(bmw_i3_lim, .*got '.*other\.dbc'"
     ):
-        signals_for(tmp_path / "other.dbc")
+        signals_for(Path("cars") / "other.dbc")
 
 
 def test_a_mapping_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
