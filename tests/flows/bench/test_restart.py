@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from flows.bench.restart import _durable_epochs, resume_s
+from flows.run import ABOUT
 
 
 def test_a_killed_process_comes_back_within_seconds() -> None:
@@ -14,6 +15,7 @@ def test_a_killed_process_comes_back_within_seconds() -> None:
 
 def test_epochs_are_counted_in_any_state_of_the_store(tmp_path: Path) -> None:
     assert _durable_epochs(tmp_path) == 0
+    (tmp_path / ABOUT).touch()
     (tmp_path / "part-0.sqlite3").write_bytes(b"not yet")
     assert _durable_epochs(tmp_path) == 0
     with sqlite3.connect(tmp_path / "part-1.sqlite3") as con:
@@ -21,3 +23,5 @@ def test_epochs_are_counted_in_any_state_of_the_store(tmp_path: Path) -> None:
         con.executemany("INSERT INTO snaps VALUES (?)", [(3,), (3,), (4,)])
     con.close()
     assert _durable_epochs(tmp_path) == 2
+    (tmp_path / ABOUT).unlink()
+    assert _durable_epochs(tmp_path) == 0, "a store that is being made is not opened"
