@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
@@ -41,23 +42,25 @@ def build(
     *,
     ticks: Source[Tick] | None = None,
     packs: Packs = load_pack,
+    files: Path | None = None,
 ) -> Dataflow:
     """Join the steps: frames of `models` from `source`, records to `sink` as (table, Arrow) items.
 
-    `ticks` brings wall time, for idle closing and quiet sinks; a replay has none.
+    `ticks` brings wall time, for idle closing and quiet sinks; a replay has none.  `files` is where the state of a
+    flow with a recovery store lies.
     """
     flow = Dataflow("fleet")
     up = op.flat_map("shard", op.input("source", flow, source), to_shards(settings.shards, packs))
     if ticks is not None:
         seconds = op.flat_map("to-every-shard", op.input("ticks", flow, ticks), to_every_shard(models, settings.shards))
         up = op.merge("with-ticks", up, seconds)
-    up = steps(settings, up, packs)
+    up = steps(settings, up, packs, files)
     out = op.flat_map_batch("to-arrow", up, _to_lake(provenance(settings, models, packs)))
     op.output("lake", out, sink)
     return flow
 
 
-def steps(settings: FleetSettings, up: KeyedStream[Item], packs: Packs) -> KeyedStream[Item]:
+def steps(settings: FleetSettings, up: KeyedStream[Item], packs: Packs, files: Path | None = None) -> KeyedStream[Item]:
     """Add all stateful steps, in order."""
     model = load_model(settings.anomaly_model) if settings.anomaly_model else None
     window = WindowStepConfig(
@@ -66,12 +69,12 @@ def steps(settings: FleetSettings, up: KeyedStream[Item], packs: Packs) -> Keyed
         idle_close_s=settings.idle_close_s,
         keep_frames=settings.keep_frames,
     )
-    up = clean("clean", up, packs, CleanConfig(lateness_s=settings.lateness_s))
-    up = estimate("estimate", up, packs)
-    up = diagnose("diagnose", up, packs)
-    up = windows("window", up, packs, window)
-    up = anomaly("anomaly", up, packs, model=model)
-    return incidents("incidents", up, packs)
+    up = clean("clean", up, packs, CleanConfig(lateness_s=settings.lateness_s), files=files)
+    up = estimate("estimate", up, packs, files=files)
+    up = diagnose("diagnose", up, packs, files=files)
+    up = windows("window", up, packs, window, files=files)
+    up = anomaly("anomaly", up, packs, model=model, files=files)
+    return incidents("incidents", up, packs, files=files)
 
 
 def provenance(settings: FleetSettings, models: Sequence[str], packs: Packs = load_pack) -> Provenance:

@@ -60,6 +60,7 @@ def run(settings: RunSettings, process: int | None = None, addresses: Sequence[s
         LakeSink(settings.lake.dir, _NAME, recovery=recovering, encrypt=settings.lake.encrypt),
         models,
         ticks=TickSource(until=lambda: ended[0]) if settings.ticks else None,
+        files=settings.recovery.files,
     )
     run_flow(
         flow, settings.recovery, settings.fleet.shards, process=process, addresses=addresses,

@@ -118,6 +118,7 @@ def _widen(part: Path) -> None:
 def _prepare(directory: Path, made_for: dict[str, int | str]) -> None:
     """Make the store, or check that it was made for the same shards and source."""
     about = directory / ABOUT
+    (directory / "state").mkdir(exist_ok=True)
     with (directory / "making").open("w") as file:  # the processes of a cluster start together
         fcntl.flock(file, fcntl.LOCK_EX)
         if not about.exists():

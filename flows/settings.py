@@ -55,6 +55,11 @@ class RecoverySettings:
         """The time between snapshots."""
         return timedelta(seconds=self.epoch_s)
 
+    @property
+    def files(self) -> Path | None:
+        """The directory of the steps' state, inside the recovery store."""
+        return self.dir and self.dir / "state"
+
 
 @dataclass(frozen=True, slots=True)
 class TraceSettings:

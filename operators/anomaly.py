@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from bytewax.operators import KeyedStream
@@ -74,7 +75,8 @@ def anomaly(
     cfg: kernel.AnomalyConfig | None = None,
     *,
     model: FleetModel | None = None,
+    files: Path | None = None,
 ) -> KeyedStream[Item]:
     """Add the step: windows get their anomaly columns; other items pass."""
     config = cfg or kernel.AnomalyConfig()
-    return shard_step(step_id, up, lambda pack, _slots: AnomalyStep(pack, config, model), packs)
+    return shard_step(step_id, up, lambda pack, _slots: AnomalyStep(pack, config, model), packs, files=files)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,7 @@ def clean(
     cfg: CleanConfig | None = None,
     *,
     source: str = "frames",
+    files: Path | None = None,
 ) -> KeyedStream[Item]:
     """Clean frames over shards; gives each pack its slot.  `source` names where the frames came from."""
     settings = cfg or CleanConfig()
@@ -130,4 +132,4 @@ def clean(
     def build(pack: PackModel, slots: Slots) -> Step:
         return CleanStep(pack, slots, settings, source)
 
-    return shard_step(step_id, up, build, packs, assigns=True)
+    return shard_step(step_id, up, build, packs, assigns=True, files=files)

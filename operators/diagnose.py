@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from bytewax.operators import KeyedStream
 
 from operators.kernels import diagnose as kernel
@@ -33,10 +35,12 @@ class DiagnoseStep(Step):
         return [block, Rows(FINDINGS, block.model, block.packs, block.vehicles, block.pack[row], found)]
 
 
-def diagnose(step_id: str, up: KeyedStream[Item], packs: Packs = load_pack) -> KeyedStream[Item]:
+def diagnose(
+    step_id: str, up: KeyedStream[Item], packs: Packs = load_pack, *, files: Path | None = None
+) -> KeyedStream[Item]:
     """Add findings to frames that `estimate` has passed."""
 
     def build(pack: PackModel, slots: Slots) -> Step:  # noqa: ARG001 - slots are those of clean
         return DiagnoseStep(pack, kernel.DiagnoseConfig.of(pack))
 
-    return shard_step(step_id, up, build, packs)
+    return shard_step(step_id, up, build, packs, files=files)

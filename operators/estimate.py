@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from bytewax.operators import KeyedStream
 
 from operators.kernels import estimate as kernel
@@ -32,7 +34,12 @@ class EstimateStep(Step):
 
 
 def estimate(
-    step_id: str, up: KeyedStream[Item], packs: Packs = load_pack, cfg: EstimateConfig | None = None
+    step_id: str,
+    up: KeyedStream[Item],
+    packs: Packs = load_pack,
+    cfg: EstimateConfig | None = None,
+    *,
+    files: Path | None = None,
 ) -> KeyedStream[Item]:
     """Add the estimates to frames that `clean` has passed."""
     settings = cfg or EstimateConfig()
@@ -40,4 +47,4 @@ def estimate(
     def build(pack: PackModel, slots: Slots) -> Step:  # noqa: ARG001 - slots are those of clean
         return EstimateStep(pack, settings)
 
-    return shard_step(step_id, up, build, packs)
+    return shard_step(step_id, up, build, packs, files=files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,12 @@ class IncidentsStep(Step):
 
 
 def incidents(
-    step_id: str, up: KeyedStream[Item], packs: Packs = load_pack, cfg: kernel.IncidentsConfig | None = None
+    step_id: str,
+    up: KeyedStream[Item],
+    packs: Packs = load_pack,
+    cfg: kernel.IncidentsConfig | None = None,
+    *,
+    files: Path | None = None,
 ) -> KeyedStream[Item]:
     """Turn findings into incidents; everything else passes."""
     settings = cfg or kernel.IncidentsConfig()
@@ -105,4 +111,4 @@ def incidents(
     def build(pack: PackModel, slots: Slots) -> Step:
         return IncidentsStep(pack, slots, settings)
 
-    return shard_step(step_id, up, build, packs)
+    return shard_step(step_id, up, build, packs, files=files)

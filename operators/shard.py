@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
@@ -11,17 +12,19 @@ import numpy as np
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from numpy.typing import NDArray
 
+from operators import state_files
 from operators.kernels import slots as kernel
 from schemas.events import Item, Rows, Tick
 from schemas.frames import FrameBlock
 from schemas.ids import hash64
 from schemas.pack import PackModel
 
-VERSION = 1  # of the snapshot format
+VERSION = 2  # of the snapshot format
 EVICT_AFTER_NS = 30 * 86_400 * 10**9
 EVICT = "evict"  # a Rows table: the slots that clean kept at start-up, in their new order
 
 Packs = Callable[[str], PackModel]
+_U64 = 2**64 - 1
 _TABLES = 64  # pack tables that a shard remembers
 
 
@@ -43,6 +46,10 @@ class Slots:
         self.vehicles.extend(vehicles)
         new = [hash64(p) for p in self.packs[len(self.pack_hash) :]]
         self.pack_hash = np.concatenate([self.pack_hash, np.array(new, np.int64)])
+
+    def fill(self, packs: Iterable[str], vehicles: Iterable[str], pack_hash: NDArray[np.int64]) -> None:
+        """Take the slots of a snapshot."""
+        self.packs[:], self.vehicles[:], self.pack_hash = packs, vehicles, pack_hash
 
     def keep(self, kept: NDArray[np.int64]) -> None:
         """Drop every slot but `kept`, which become 0, 1 and so on."""
@@ -97,9 +104,21 @@ Build = Callable[[PackModel, Slots], Step]
 class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
     """Run a Step on one shard of one pack model."""
 
-    def __init__(self, build: Build, packs: Packs, resume: dict[str, Any] | None, *, assigns: bool) -> None:
-        """Start empty, or from a snapshot; `assigns`: this step gives new packs their slots."""
+    def __init__(
+        self,
+        build: Build,
+        packs: Packs,
+        resume: dict[str, Any] | None,
+        *,
+        assigns: bool,
+        files: Path | None = None,
+    ) -> None:
+        """Start empty, or from a snapshot; `assigns`: this step gives new packs their slots.
+
+        With `files`, a path that begins the names of this step's files, snapshots lie there and hold only their name.
+        """
         self._build, self._packs, self._assigns = build, packs, assigns
+        self._files, self._file, self._turn = files, "", 0
         self._slots = Slots()
         self._slot_of: dict[str, int] = {}
         self._model: PackModel | None = None
@@ -145,17 +164,26 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         return [] if told is None else [told]
 
     def snapshot(self) -> dict[str, Any]:
-        """Copy the state as a version, plain values and arrays."""
+        """Keep the state: a version, plain values, and the arrays, copied or in a file that is named."""
         if self._step is None or self._model is None:
             return {"version": VERSION, "model": ""}
-        return {
-            "version": VERSION,
-            "model": self._model.name,
-            "packs": tuple(self._slots.packs),
-            "vehicles": tuple(self._slots.vehicles),
-            "arrays": kernel.dump(self._step.state, len(self._slots)),
-            "more": self._step.dump(),
+        about = {"version": VERSION, "model": self._model.name, "more": self._step.dump()}
+        used, slots = len(self._slots), self._slots
+        first = next(filter(None, slots.packs), "")  # a pack belongs to one shard: no other file has this name
+        if self._files is None or not first:
+            arrays = kernel.dump(self._step.state, used)
+            owners = {"packs": tuple(slots.packs), "vehicles": tuple(slots.vehicles), "pack_hash": slots.pack_hash}
+            return about | owners | {"arrays": arrays}
+        self._file = self._file or f"{self._files.name}-{hash64(f'{self._model.name}/{first}') & _U64:016x}"
+        self._turn += 1
+        header = {
+            "packs": slots.packs,
+            "vehicles": slots.vehicles if slots.vehicles != slots.packs else None,
+            "layout": kernel.layout(self._step.state),
         }
+        parts = [slots.pack_hash, *(a[:used] for a in kernel.arrays(self._step.state).values())]
+        state_files.write(self._files.parent, self._file, self._turn, header, parts)
+        return about | {"file": self._file, "turn": self._turn}
 
     def _restore(self, resume: dict[str, Any]) -> None:
         if resume["version"] != VERSION:
@@ -163,14 +191,21 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
             raise ValueError(msg)
         if not resume["model"]:
             return
-        self._slots.add(resume["packs"], resume["vehicles"])
-        self._moved = resume["packs"] != resume["vehicles"]
-        self._slot_of = {p: s for s, p in enumerate(self._slots.packs)}
         step = self._ready(resume["model"])
         model = self._model
         assert model is not None
+        if "file" in resume:
+            self._file, self._turn = resume["file"], resume["turn"]
+            step.state = self._read(type(step.state), model)
+        else:
+            self._slots.fill(resume["packs"], resume["vehicles"], resume["pack_hash"].copy())
+            step.state = kernel.restore(
+                type(step.state), resume["arrays"], len(self._slots), model.series, model.probes
+            )
+        self._moved = self._slots.packs != self._slots.vehicles
+        if self._assigns:
+            self._slot_of = {p: s for s, p in enumerate(self._slots.packs)}
         self._room = len(self._slots)
-        step.state = kernel.restore(type(step.state), resume["arrays"], self._room, model.series, model.probes)
         step.load(resume["more"])
         last = step.last_t_ns() if self._assigns else None
         if last is not None and len(last):
@@ -178,6 +213,20 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
             if kept.size < len(last):
                 self._keep(kept)
                 self._evict = Rows(EVICT, model.name, (), (), kept.astype(np.int32), {})
+
+    def _read(self, kind: type[kernel.S], model: PackModel) -> kernel.S:
+        """Take slots and state from the file of this turn."""
+        assert self._files is not None, "a snapshot in files needs the directory they lie in"
+        header, file = state_files.open_turn(self._files.parent, self._file, self._turn)
+        with file:
+            given = {name: (dtype, tuple(shape)) for name, (dtype, shape) in header["layout"].items()}
+            kernel.check(kind, given, model.series, model.probes)
+            used = len(header["packs"])
+            state, pack_hash = kernel.blank(kind, used, model.series, model.probes), np.empty(used, np.int64)
+            for array in (pack_hash, *kernel.arrays(state).values()):
+                state_files.read_into(file, array)
+        self._slots.fill(header["packs"], header["vehicles"] or header["packs"], pack_hash)
+        return state
 
     def _ready(self, model: str) -> Step:
         if self._step is None:
@@ -276,12 +325,21 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
 
 
 def shard_step(
-    step_id: str, up: KeyedStream[Item], build: Build, packs: Packs, *, assigns: bool = False
+    step_id: str,
+    up: KeyedStream[Item],
+    build: Build,
+    packs: Packs,
+    *,
+    assigns: bool = False,
+    files: Path | None = None,
 ) -> KeyedStream[Item]:
-    """Add a step over shards to a flow: `build(pack model, slots)` makes its Step per shard."""
+    """Add a step over shards to a flow: `build(pack model, slots)` makes its Step per shard.
+
+    Snapshots go to files in the directory `files`, beside the recovery store; without one they are in it.
+    """
 
     def logic(resume: dict[str, Any] | None) -> ShardLogic:
-        return ShardLogic(build, packs, resume, assigns=assigns)
+        return ShardLogic(build, packs, resume, assigns=assigns, files=files and files / step_id)
 
     return op.stateful_batch(step_id, up, logic)
 

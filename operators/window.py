@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -239,8 +240,13 @@ def _first_on_grid(
 
 
 def windows(
-    step_id: str, up: KeyedStream[Item], packs: Packs, cfg: WindowStepConfig | None = None
+    step_id: str,
+    up: KeyedStream[Item],
+    packs: Packs,
+    cfg: WindowStepConfig | None = None,
+    *,
+    files: Path | None = None,
 ) -> KeyedStream[Item]:
     """Add the step: enriched frames become windows, states and sessions; other items pass."""
     config = cfg or WindowStepConfig()
-    return shard_step(step_id, up, lambda pack, slots: WindowStep(config, pack, slots), packs)
+    return shard_step(step_id, up, lambda pack, slots: WindowStep(config, pack, slots), packs, files=files)

@@ -96,7 +96,8 @@ def _main(folder: Path, recovery: Path, epoch_s: float) -> None:
     from replay.source import ReplaySource  # noqa: PLC0415
 
     source = ReplaySource(lambda: SavedBlocks(folder, _TIMES))
-    run_flow(fleet.build(SETTINGS, source, _FirstOutput(), (MODEL,)), RecoverySettings(recovery, epoch_s), SHARDS)
+    kept = RecoverySettings(recovery, epoch_s)
+    run_flow(fleet.build(SETTINGS, source, _FirstOutput(), (MODEL,), files=kept.files), kept, SHARDS)
 
 
 if __name__ == "__main__":

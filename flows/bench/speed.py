@@ -49,9 +49,13 @@ def to_lake(frames: Iterable[FrameBlock], *, snapshots: bool, baseline: bool = F
         lake = Path(where) / "lake"
         source = ReplaySource(lambda: frames)
         sink = LakeSink(lake, "bench", recovery=snapshots)
-        flow = per_vehicle.build(source, sink) if baseline else fleet.build(SETTINGS, source, sink, (MODEL,))
+        recovery = RecoverySettings(Path(where) / "recovery" if snapshots else None, EPOCH_S)
+        if baseline:
+            flow = per_vehicle.build(source, sink)
+        else:
+            flow = fleet.build(SETTINGS, source, sink, (MODEL,), files=recovery.files)
         began = perf_counter()
-        run_flow(flow, RecoverySettings(Path(where) / "recovery" if snapshots else None, EPOCH_S), SHARDS)
+        run_flow(flow, recovery, SHARDS)
         if snapshots:
             publish_pending(lake, "bench")
         return perf_counter() - began

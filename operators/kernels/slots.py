@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Protocol, Self, TypeVar
 
@@ -40,12 +41,7 @@ def capacity(state: State) -> int:
 
 def moved(state: S, slots: NDArray[np.integer[Any]] | slice, room: int, cells: int, probes: int) -> S:
     """Give a state with room for `room` packs whose first slots are those of `state` at `slots`."""
-    new = type(state).empty(room, cells, probes)
-    old = arrays(state)
-    for name, array in arrays(new).items():
-        kept = old[name][slots]
-        array[: len(kept)] = kept
-    return new
+    return _laid_out(type(state), room, cells, probes, {name: a[slots] for name, a in arrays(state).items()})
 
 
 def dump(state: State, used: int) -> dict[str, NDArray[Any]]:
@@ -53,21 +49,50 @@ def dump(state: State, used: int) -> dict[str, NDArray[Any]]:
     return {name: array[:used].copy() for name, array in arrays(state).items()}
 
 
-def restore(kind: type[S], data: dict[str, NDArray[Any]], room: int, cells: int, probes: int) -> S:
+def restore(kind: type[S], data: Mapping[str, NDArray[Any]], room: int, cells: int, probes: int) -> S:
     """Rebuild a state from `dump`; raises ValueError where its fields are not this version's."""
-    state = kind.empty(0, cells, probes)
-    own = {name: f"{name} {a.dtype} {a.shape[1:]}" for name, a in arrays(state).items()}
-    given = {name: f"{name} {a.dtype} {a.shape[1:]}" for name, a in data.items()}
+    check(kind, {name: (a.dtype.str, a.shape[1:]) for name, a in data.items()}, cells, probes)
+    return _laid_out(kind, max(room, *map(len, data.values())), cells, probes, data)
+
+
+def layout(state: State) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Say type and shape of one slot of each array."""
+    return {name: (a.dtype.str, a.shape[1:]) for name, a in arrays(state).items()}
+
+
+def check(kind: type[S], given: Mapping[str, tuple[str, tuple[int, ...]]], cells: int, probes: int) -> None:
+    """Raise ValueError where the layout of a snapshot is not this version's."""
+    own = layout(kind.empty(0, cells, probes))
     if own != given:
-        msg = f"snapshot of {kind.__name__} has {sorted(given.values())}; this version has {sorted(own.values())}"
+        msg = f"snapshot of {kind.__name__} has {_told(given)}; this version has {_told(own)}"
         raise ValueError(msg)
-    for path, array in data.items():
+
+
+def _told(fields_: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[str]:
+    return sorted(f"{name} {np.dtype(kind)} {tuple(shape)}" for name, (kind, shape) in fields_.items())
+
+
+def _laid_out(kind: type[S], room: int, cells: int, probes: int, data: Mapping[str, NDArray[Any]]) -> S:
+    """Give a state that begins with `data`; its other slots are fresh."""
+    state = blank(kind, room, cells, probes)
+    fresh = arrays(kind.empty(1, cells, probes))
+    for name, array in arrays(state).items():
+        kept = data[name]
+        array[: len(kept)] = kept
+        array[len(kept) :] = fresh[name]
+    return state
+
+
+def blank(kind: type[S], room: int, cells: int, probes: int) -> S:
+    """Give a state with room for `room` packs whose values are not yet written."""
+    state = kind.empty(0, cells, probes)
+    for path, array in arrays(state).items():
         *inner, name = path.split(".")
         owner: Any = state
         for step in inner:
             owner = getattr(owner, step)
-        setattr(owner, name, array.copy())
-    return state if room <= capacity(state) else moved(state, slice(None), room, cells, probes)
+        setattr(owner, name, np.empty((room, *array.shape[1:]), array.dtype))
+    return state
 
 
 def nbytes_per_pack(state: State) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,11 +76,11 @@ class Counting(Step):
 class Pipe:
     """Two steps one after the other, as a flow runs them."""
 
-    def __init__(self, resume: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, resume: list[dict[str, Any]] | None = None, files: Path | None = None) -> None:
         first, second = resume if resume is not None else (None, None)
         self.steps = [
-            ShardLogic(Counting, load_pack, first, assigns=True),
-            ShardLogic(Counting, load_pack, second, assigns=False),
+            ShardLogic(Counting, load_pack, first, assigns=True, files=files and files / "first"),
+            ShardLogic(Counting, load_pack, second, assigns=False, files=files and files / "second"),
         ]
 
     def push(self, *items: Item) -> list[Item]:
@@ -171,7 +172,7 @@ def test_a_snapshot_is_a_copy_of_plain_values() -> None:
     pipe.push(block([("A", 6), ("C", 7)]), Tick(1))
     assert pickle.dumps(taken) == before
     for one in taken:
-        assert set(one) == {"version", "model", "packs", "vehicles", "arrays", "more"}
+        assert set(one) == {"version", "model", "packs", "vehicles", "pack_hash", "arrays", "more"}
         assert all(type(v) is np.ndarray for v in one["arrays"].values())
         assert all(len(v) == 2 for v in one["arrays"].values())  # slots in use, without the spare ones
         assert type(one["packs"]) is tuple
@@ -191,11 +192,44 @@ def test_a_snapshot_of_another_version_is_refused() -> None:
     pipe = Pipe()
     pipe.push(block([("A", 0)]))
     taken = pipe.snapshot()
-    with pytest.raises(ValueError, match="snapshot version must be 1; got 2"):
-        Pipe([taken[0] | {"version": 2}, taken[1]])
+    with pytest.raises(ValueError, match="snapshot version must be 2; got 1"):
+        Pipe([taken[0] | {"version": 1}, taken[1]])
     fewer = {k: v for k, v in taken[0]["arrays"].items() if k != "count"}
     with pytest.raises(ValueError, match="snapshot of Seen has"):
         Pipe([taken[0] | {"arrays": fewer}, taken[1]])
+
+
+def test_a_snapshot_in_files_is_whole_and_the_one_before_it_too(tmp_path: Path) -> None:
+    pipe, plain = Pipe(files=tmp_path), Pipe()
+    taken = []
+    for rows in ([("A", 0), ("B", 5)], [("C", 6)], [("A", 7), ("D", 8)], [("B", 9)]):
+        pipe.push(block(rows))
+        plain.push(block(rows))
+        taken.append((pipe.snapshot(), plain.known()))
+        for snapshot, known in taken[-2:]:  # what may be asked for after a kill
+            assert set(snapshot[0]) == {"version", "model", "more", "file", "turn"}
+            assert Pipe(snapshot, tmp_path).known() == known
+    assert len(list(tmp_path.iterdir())) == 4, "two files a step"
+    with pytest.raises(ValueError, match=r"must be of one time; .* is of turn 3, not 1"):
+        Pipe(taken[0][0], tmp_path)
+    Pipe(taken[-1][0], tmp_path).push(block([("B", 10)]))
+    assert Pipe(taken[-1][0], tmp_path).known() == plain.known(), "a resumed run does not write into its file"
+
+
+def test_shards_of_one_directory_keep_files_of_their_own(tmp_path: Path) -> None:
+    one, other = Pipe(files=tmp_path), Pipe(files=tmp_path)
+    one.push(block([("A", 0), ("B", 0)]))
+    other.push(block([("X", 0)]))
+    kept = one.snapshot(), other.snapshot()
+    assert Pipe(kept[0], tmp_path).known() == one.known()
+    assert Pipe(kept[1], tmp_path).known() == other.known()
+
+
+def test_vehicles_of_other_names_come_back_from_a_file(tmp_path: Path) -> None:
+    pipe = Pipe(files=tmp_path)
+    pipe.push(replace(block([("A", 0), ("B", 0)]), vehicles=("V1", "V2")))
+    again = Pipe(pipe.snapshot(), tmp_path)
+    assert [s._slots.vehicles for s in again.steps] == [["V1", "V2"]] * 2
 
 
 def test_state_beside_the_arrays_comes_back() -> None:

@@ -158,10 +158,14 @@ class _Pausing(StatefulSourcePartition[Item, int]):
 
 
 def flow_into(
-    sink: Any, source: Source[Item], settings: FleetSettings = SETTINGS, ticks: Source[Tick] | None = None
+    sink: Any,
+    source: Source[Item],
+    settings: FleetSettings = SETTINGS,
+    ticks: Source[Tick] | None = None,
+    recovery: RecoverySettings | None = None,
 ) -> Dataflow:
     """Build the real flow."""
-    return fleet.build(settings, source, sink, (MODEL,), ticks=ticks)
+    return fleet.build(settings, source, sink, (MODEL,), ticks=ticks, files=recovery.files if recovery else None)
 
 
 def run(
@@ -175,7 +179,7 @@ def run(
 ) -> dict[str, pa.Table]:
     """Run the fleet flow in this process to the end of input; gives its final records by table."""
     sink = sink or Collect()
-    flow = flow_into(sink, source or ReplaySource(lambda: blocks), settings, ticks)
+    flow = flow_into(sink, source or ReplaySource(lambda: blocks), settings, ticks, recovery)
     run_flow(flow, recovery or RecoverySettings(), settings.shards)
     return final(sink.items)
 

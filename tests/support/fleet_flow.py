@@ -51,7 +51,8 @@ def main() -> None:
     sink = LakeSink(work / "lake", NAME, recovery=True, publish_epochs=3)
     settings = replace(SETTINGS, shards=args.shards)
     recovery = RecoverySettings(work / "recovery", args.epoch)
-    run_flow(flow_into(sink, source, settings), recovery, args.shards, process=args.process, addresses=args.addresses)
+    flow = flow_into(sink, source, settings, recovery=recovery)
+    run_flow(flow, recovery, args.shards, process=args.process, addresses=args.addresses)
     (work / f"returned{args.process or ''}").touch()
     if args.hold:
         time.sleep(600)

@@ -139,8 +139,10 @@ def main() -> None:
     lake = args.work / "lake"
     sink = SINKS[args.sink](lake, NAME, recovery=True, publish_s=0.2, publish_epochs=3)
     source = Blocks(args.blocks, args.work / "started")
-    flow = fleet.build(SETTINGS, source, sink, (MODEL,), ticks=Ticks(args.blocks * EVERY.total_seconds()))
-    run_flow(flow, RecoverySettings(args.work / "recovery", args.epoch), SETTINGS.shards)
+    recovery = RecoverySettings(args.work / "recovery", args.epoch)
+    ticks = Ticks(args.blocks * EVERY.total_seconds())
+    flow = fleet.build(SETTINGS, source, sink, (MODEL,), ticks=ticks, files=recovery.files)
+    run_flow(flow, recovery, SETTINGS.shards)
     (args.work / "returned").touch()
     publish_pending(lake, NAME)
     (args.work / "done").touch()
