@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from schemas.arrow_columns import numbers, repeated
 from schemas.events import DeadLetter, Event, Gap, Incident, Item, Rows, Session, Tick
 from schemas.frames import FrameBlock
 from schemas.ids import hash64
@@ -111,7 +112,7 @@ def _rows(rows: Rows, provenance: Provenance) -> pa.RecordBatch:
     assert rows.table in SCHEMAS, f"{rows.table} is no table of the lake: {sorted(SCHEMAS)}"
     columns = _who(rows.model, rows.packs, rows.vehicles, rows.pack, provenance)
     if "pack_hash" not in rows.data:
-        columns["pack_hash"] = pa.array(np.array([hash64(p) for p in rows.packs], np.int64)[rows.pack])
+        columns["pack_hash"] = numbers(np.array([hash64(p) for p in rows.packs], np.int64)[rows.pack], pa.int64())
     return _batch(rows.table, len(rows), columns, rows.data)
 
 
@@ -132,18 +133,12 @@ def _who(
     provenance: Provenance | None,
 ) -> dict[str, pa.Array]:
     """Fill who and provenance by dictionary: no text is made per row."""
-    index = pa.array(np.ascontiguousarray(pack, np.int32))
-    columns = {
-        "pack_id": pa.DictionaryArray.from_arrays(index, pa.array(packs, pa.string())),
-        "vehicle_id": pa.DictionaryArray.from_arrays(index, pa.array(vehicles, pa.string())),
-    }
+    columns = {"pack_id": repeated(pack, packs), "vehicle_id": repeated(pack, vehicles)}
     constant = {"model": model}
     if provenance is not None:
         constant |= _provenance(model, provenance)
-    zeros = pa.array(np.zeros(len(pack), np.int32))
-    return columns | {
-        k: pa.DictionaryArray.from_arrays(zeros, pa.array([text], pa.string())) for k, text in constant.items()
-    }
+    zeros = np.zeros(len(pack), np.int32)
+    return columns | {name: repeated(zeros, [text]) for name, text in constant.items()}
 
 
 def _provenance(model: str, provenance: Provenance) -> dict[str, str]:
@@ -176,11 +171,11 @@ def _column(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
         values = values + values.dtype.type(0)  # -0 becomes 0: a Parquet dictionary holds one of them for both
     if pa.types.is_list(kind):
         n, c = values.shape
-        flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1), kind.value_type, from_pandas=True)
-        return pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32) * np.int32(c)), flat)
+        ends = numbers(np.arange(n + 1, dtype=np.int32) * np.int32(c), pa.int32())
+        return pa.ListArray.from_arrays(ends, numbers(values.reshape(-1), kind.value_type))
     if pa.types.is_timestamp(kind):
-        return pa.array(np.clip(np.ascontiguousarray(values, np.int64), *_TIMES_NS)).view(kind)
-    return pa.array(np.ascontiguousarray(values, kind.to_pandas_dtype()), kind, from_pandas=True)
+        values = np.clip(values, *_TIMES_NS)
+    return numbers(values, kind)
 
 
 def _events(table: str, events: list[Event], provenance: Provenance) -> pa.RecordBatch:

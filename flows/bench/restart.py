@@ -20,6 +20,7 @@ from flows.run import ABOUT
 
 _TIMES = 1000  # over the same frames: more than is run before the kill
 _PATIENCE_S = 300.0
+_UNDER_WAY = 4  # epochs
 
 
 def resume_s(vehicles: int, rounds: int, epoch_s: float) -> float:
@@ -45,25 +46,26 @@ def resume_s(vehicles: int, rounds: int, epoch_s: float) -> float:
 
 
 def _wait_for_snapshot(recovery: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait until all packs are in a durable snapshot: two epochs of the recovery store."""
+    """Wait for a durable snapshot of a fleet under way: in the first, packs are still being met."""
     until = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
         assert process.poll() is None, "the first process ended before it was killed"
-        if _durable_epochs(recovery) >= 2:  # noqa: PLR2004 - the second has seen every pack
+        if _last_epoch(recovery) >= _UNDER_WAY:
             return
         time.sleep(0.1)
     msg = f"no snapshot within {_PATIENCE_S:.0f} s"
     raise TimeoutError(msg)
 
 
-def _durable_epochs(recovery: Path) -> int:
+def _last_epoch(recovery: Path) -> int:
+    """Give the number of the newest epoch in the store."""
     found = 0
     if not (recovery / ABOUT).exists():  # the store is being made, and is not to be touched
         return 0
     for part in recovery.glob("part-*.sqlite3"):
         try:
             with sqlite3.connect(f"file:{part}?mode=ro", uri=True) as con:
-                found = max(found, con.execute("SELECT count(DISTINCT snap_epoch) FROM snaps").fetchone()[0])
+                found = max(found, con.execute("SELECT max(snap_epoch) FROM snaps").fetchone()[0] or 0)
             con.close()
         except sqlite3.Error:
             continue  # it is being made
