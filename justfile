@@ -59,6 +59,14 @@ bench *args: ready
 kill-test *args: ready
     '{{ bin }}/pytest' tests/e2e/test_kill.py --kills 60 "$@"
 
+# Start a Kafka broker that stays, on 127.0.0.1:9092, and print its address; `--brokers 3 --port 9092`
+kafka-up *args: ready
+    @'{{ bin }}/python' -m tests.support.kafka up "$@"
+
+# End it and remove what it holds
+kafka-down: ready
+    @'{{ bin }}/python' -m tests.support.kafka down
+
 # Derive again, from the recordings, the numbers in schemas/packs that come from data
 fit-packs *args: ready
     '{{ bin }}/python' -m replay.fit_packs --data "$IBMS_DATA" "$@"

@@ -1,12 +1,14 @@
-"""What every test may use: the recordings, and how hard the kill test hits."""
+"""What every test may use: the recordings, Kafka brokers, and how hard the kill test hits."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from flows.cache import use_kernel_cache
+from tests.support.broker import Cluster, KafkaUnavailableError, classpath, running_cluster
 
 use_kernel_cache()  # before anything imports numba: test processes share what one of them compiled
 
@@ -39,3 +41,28 @@ def data_dir() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return data
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One real broker for all tests of this process; each makes topics of its own."""
+    _broker_possible()
+    with running_cluster(tmp_path_factory.mktemp("kafka")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def kafka_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three brokers with replication for one test, which may kill them."""
+    _broker_possible()
+    with running_cluster(tmp_path_factory.mktemp("kafka3"), 3) as cluster:
+        yield cluster
+
+
+def _broker_possible() -> None:
+    try:
+        classpath()
+    except KafkaUnavailableError as missing:
+        if os.environ.get("IBMS_REQUIRE_KAFKA") == "1":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
