@@ -23,6 +23,8 @@ run_app = typer.Typer(no_args_is_help=True, help="Run a flow until its input end
 train_app = typer.Typer(no_args_is_help=True, help="Train a model from a lake, in a fixed order.")
 app.add_typer(run_app, name="run")
 app.add_typer(train_app, name="train")
+kafka_app = typer.Typer(no_args_is_help=True, help="The broker's topics.")
+app.add_typer(kafka_app, name="kafka")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Lake = Annotated[Path, typer.Option("--lake", help="The lake's directory.")]
@@ -124,6 +126,17 @@ def run_fleet(
     from flows.fleet_run import run_configured  # noqa: PLC0415 - see demo
 
     run_configured(config, process, addresses.split(",") if addresses else None)
+
+
+@kafka_app.command("init")
+def kafka_init(
+    config: Annotated[Path, typer.Option(help="Settings, TOML, with a table [kafka].")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
+) -> None:
+    """Make topics, add partitions and set retention as declared; show what, and what is left alone, first."""
+    from flows.kafka_admin import run_init  # noqa: PLC0415 - see demo
+
+    run_init(config, dry_run=dry_run)
 
 
 @train_app.command("anomaly")

@@ -102,7 +102,7 @@ def _wait_for_moment(child: subprocess.Popen[bytes], work: Path, draw: random.Ra
 
 
 def _pending(work: Path) -> set[str]:
-    return {p.name for p in work.glob("lake/pending/*/*.arrows")}
+    return {p.name for form in ("lake/pending/*/*.arrows", "sealed/*") for p in work.glob(form)}
 
 
 def _until(child: subprocess.Popen[bytes], seconds: float, happened: Callable[[], bool]) -> None:
