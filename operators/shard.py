@@ -198,7 +198,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
             self._file, self._turn = resume["file"], resume["turn"]
             step.state = self._read(type(step.state), model)
         else:
-            self._slots.fill(resume["packs"], resume["vehicles"], resume["pack_hash"].copy())
+            self._slots.fill(resume["packs"], resume["vehicles"], np.array(resume["pack_hash"], np.int64))
             step.state = kernel.restore(
                 type(step.state), resume["arrays"], len(self._slots), model.series, model.probes
             )

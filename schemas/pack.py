@@ -94,7 +94,8 @@ class PackModel:
     A cell group is `parallel` cells; all Ah, ohm and J/K are per group.  `ocv_source` is "measured" (on
     this kind of cell) or "borrowed" (from `ocv_from`: estimates on it say so).  `probe_of_cell` (C,) counts
     from 0, −1 where there is no probe.  `hysteresis_v` is half the gap between the voltages after charge and
-    discharge.  `sum_offset_v` is what the pack sensor shows above the sum of the cells.  `break_current_a` is
+    discharge.  `capacity_std` is how far the capacity of one pack may be from `usable_ah`, new or aged, in proportion
+    (standard deviation).  `sum_offset_v` is what the pack sensor shows above the sum of the cells.  `break_current_a` is
     what the contactors may interrupt.  `sha` is the hash of the file, `provenance` says what its numbers are from.
     """
 
@@ -106,6 +107,7 @@ class PackModel:
     probes: int
     nominal_ah: float
     usable_ah: float
+    capacity_std: float
     ocv_source: str
     ocv_from: str
     ocv: Ocv
@@ -176,6 +178,7 @@ def parse_pack(data: bytes, name: str, file: str, suffix: str | None = None) -> 
         probes=probes,
         nominal_ah=nominal_ah,
         usable_ah=top.number("usable_ah", 0, 1.25 * nominal_ah, above=True),
+        capacity_std=top.number("capacity_std", 0, 0.5, above=True),
         ocv_source=ocv.text("source", ("measured", "borrowed")),
         ocv_from=ocv.text("from"),
         ocv=_read_ocv(ocv),

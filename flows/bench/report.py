@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,14 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from flows import fleet
-from flows.accuracy import mean_rmse_pct, soc_lg_hg2
+from flows.accuracy.ev_faults import weak_cells
+from flows.accuracy.lg_hg2 import mean_rmse_pct, soc_lg_hg2
+from flows.accuracy.report import run_accuracy
 from flows.bench import speed
 from flows.bench.restart import resume_s
-from flows.run import run_flow
-from flows.settings import FleetSettings, RecoverySettings
-from flows.traces import TraceOptions, trace_items
 from replay.bench_can import bench_can
 from replay.simulate.bench import bench as bench_simulate
-from replay.source import ReplaySource, gather
 from schemas.checked import ConfigError
-from schemas.events import Item
-from schemas.frames import FrameBlock
-from schemas.pack import pack_names
-from sinks import ducklake
-from sinks.lake import LakeSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,35 +87,13 @@ def _resume(_: Path, n: Sizes) -> dict[str, Any]:
 def _soc(data: Path, _: Sizes) -> dict[str, Any]:
     rows = soc_lg_hg2(data)
     return {
-        "soc_lg_hg2_mean_rmse_pct": mean_rmse_pct(rows),
+        "soc_lg_hg2_mean_rmse_pct": mean_rmse_pct([r for r in rows if r.ambient_c >= 0]),
         "soc_lg_hg2": {f"{r.test} {r.ambient_c:g} °C": round(r.rmse_pct, 3) for r in rows},
     }
 
 
 def _weak_cells(data: Path, _: Sizes) -> dict[str, Any]:
-    cars = sorted((data / "ev_faults").glob("*.parquet"))
-    return {"ev_faults_incidents": {path.stem: _incidents(path) for path in cars}}
-
-
-def _incidents(path: Path) -> list[str]:
-    """Run one recorded car through the fleet flow; give its incidents about cells, one line each."""
-    pack = f"ev-faults-{path.stem}"
-    options = TraceOptions((str(path),), pack if pack in pack_names() else "generic-nmc")
-    first = next(i for i in trace_items(options) if isinstance(i, FrameBlock))
-    with tempfile.TemporaryDirectory(prefix="ibms-bench-") as where:
-        lake = Path(where) / "lake"
-        settings = FleetSettings()
-
-        def items() -> Iterator[Item]:
-            return gather(trace_items(options))
-
-        sink = LakeSink(lake, "bench", recovery=False)
-        run_flow(fleet.build(settings, ReplaySource(items), sink, (first.model,)), RecoverySettings(), settings.shards)
-        with ducklake.attach(lake) as con:
-            rows = con.execute(
-                "SELECT opened_ns, kind, subject FROM incidents WHERE subject LIKE 'cell%' ORDER BY opened_ns, subject"
-            ).fetchall()
-    return [f"{opened:%Y-%m-%dT%H:%MZ} {kind} {subject}" for opened, kind, subject in rows]
+    return {"ev_faults_incidents": weak_cells(data)}
 
 
 # Stage → what measures it, and the folder of recordings that it needs.
@@ -158,7 +127,11 @@ _GOALS: dict[str, tuple[float, str]] = {
 
 def run_bench(stage: str | None, data: Path | None, *, as_json: bool) -> None:
     """Run one stage or all, and print the figures; recordings are looked for in `data`, else in IBMS_DATA."""
-    figures = measure(stage, data or Path(os.environ.get("IBMS_DATA", "../shared/data")), Sizes())
+    recordings = data or Path(os.environ.get("IBMS_DATA", "../shared/data"))
+    if stage == "accuracy":
+        run_accuracy(recordings, as_json=as_json)
+        return
+    figures = measure(stage, recordings, Sizes())
     if as_json:
         sys.stdout.write(orjson.dumps(figures, option=orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
     else:
@@ -172,7 +145,7 @@ def measure(stage: str | None, data: Path, sizes: Sizes) -> dict[str, Any]:
     have them.  Raises ConfigError.
     """
     if stage is not None and stage not in STAGES:
-        msg = f"stage must be one of {', '.join(STAGES)}; got {stage}"
+        msg = f"stage must be accuracy or one of {', '.join(STAGES)}; got {stage}"
         raise ConfigError(msg)
     console = Console(stderr=True, highlight=False)
     figures: dict[str, Any] = {}

@@ -42,7 +42,6 @@ class EstimateConfig:
     unknown_c_rate: float = 0.3  # that may flow while the current is unknown
     between: float = 0.3  # of a step in current: what the mean between two frames may miss
     soc_noise: float = 5e-10  # variance per second: what the rest of this model does not say
-    fade: float = 0.1  # of the capacity against the pack file's, in proportion
     offset: float = 0.005  # of the current sensor, over capacity (1/h)
     drift_offset: float = 1e-11  # variance per second: .5 % of capacity per hour in a month
     noise_v: float = 10e-3  # voltage the circuit model leaves unexplained
@@ -110,6 +109,7 @@ class Cell(NamedTuple):
 
     cells: int
     capacity_ah: float
+    fade: float  # of the capacity against the pack file's, in proportion, standard deviation
     hysteresis_v: float
     sum_offset_v: float  # per cell group
     borrowed: float  # 1 where the OCV table was measured on another kind of cell, else 0
@@ -142,6 +142,7 @@ def parameters(pack: PackModel) -> Parameters:
         Cell(
             cells=pack.series,
             capacity_ah=float(pack.usable_ah),
+            fade=float(pack.capacity_std),
             hysteresis_v=float(pack.hysteresis_v),
             sum_offset_v=pack.sum_offset_v / pack.series,
             borrowed=float(pack.ocv_source == "borrowed"),

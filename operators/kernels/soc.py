@@ -69,7 +69,7 @@ def start(core, table, at, cell, cfg, v, i, temp_c, by_cell, soc_bms):
     table_var = _table_var(cell, cfg, 0.0) + cell.hysteresis_v * cell.hysteresis_v
     core[P_BB] = table_var
     core[P_SS] = cfg.scale * cfg.scale
-    core[P_QQ] = cfg.fade * cfg.fade
+    core[P_QQ] = cell.fade * cell.fade
     core[P_OO] = cfg.offset * cfg.offset
     if cfg.initial_soc == cfg.initial_soc:
         core[Z] = cfg.initial_soc
@@ -189,7 +189,7 @@ def relax(core, cell, cfg, at, decay, dt_s, d_z, d_var, mean_a):
     core[P_SS + 2] *= s_keep
     core[P_BB] += (fresh_var - core[P_BB]) * (1.0 - b_keep * b_keep)
     core[P_SS] += (cfg.scale * cfg.scale - core[P_SS]) * (1.0 - s_keep * s_keep)
-    core[P_QQ] = min(core[P_QQ] + cfg.drift_q * dt_s, max(core[P_QQ], cfg.fade * cfg.fade))
+    core[P_QQ] = min(core[P_QQ] + cfg.drift_q * dt_s, max(core[P_QQ], cell.fade * cell.fade))
     core[P_OO] = min(core[P_OO] + cfg.drift_offset * dt_s, max(core[P_OO], cfg.offset * cfg.offset))
     core[P_ZZ] += d_var
     _bound(core)

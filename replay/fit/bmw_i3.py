@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from replay.fit.read import charge_ah, columns
 from replay.fit.render import BREAK_CURRENT, PackSpec
 
 SERIES = 96
-CAPACITY_AH = 61.7  # median of the trips' ΔAh over the car's ΔSOC, as `capacity_ah` gives it
+CAPACITY_AH = 61.7  # median of the trips' ΔAh over the car's ΔSOC, as `capacities_ah` gives it
 OCV_SOC = np.array([0, 0.03, 0.06, 0.1, *np.arange(0.15, 0.96, 0.05), 1.0])
 R_SOC = np.array([0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0])
 R_TEMP_C = np.array([-20.0, -10.0, 0.0, 10.0, 20.0, 30.0, 50.0])
@@ -38,8 +39,8 @@ def read(data: Path) -> list[Run]:
     return runs
 
 
-def capacity_ah(data: Path, least_swing: float = 0.03) -> tuple[float, int]:
-    """Give the median over trips of charge moved over the car's own change of SOC, and how many trips."""
+def capacities_ah(data: Path, least_swing: float = 0.03) -> list[float]:
+    """Give, for each trip with that change of the car's own SOC, the charge moved over it."""
     c = columns(data / "bmw_i3_trips/bmw_i3_trips_10hz.parquet", ("trip", "t_s", "pack_a", "soc_pct"))
     found = []
     for trip in sorted(set(c["trip"])):
@@ -47,21 +48,27 @@ def capacity_ah(data: Path, least_swing: float = 0.03) -> tuple[float, int]:
         soc = c["soc_pct"][rows] / 100
         if abs(soc[-1] - soc[0]) >= least_swing:
             found.append(charge_ah(c["t_s"][rows], c["pack_a"][rows])[-1] / (soc[-1] - soc[0]))
-    return float(np.median(found)), len(found)
+    return found
 
 
-def spec_60ah(data: Path) -> PackSpec:
-    """Fit OCV (shape of the generic NMC outside what was driven), R0 and four branches to every other trip."""
-    runs = read(data)
-    fitted, held_out = runs[::2], runs[1::2]
+def tables(runs: Sequence[Run]) -> Tables:
+    """Fit OCV (shape of the generic NMC outside what was driven), R0 and four branches to trips."""
     shape = generic.nmc().tables
     factor = np.exp(2500 * (1 / (R_TEMP_C + 273.15) - 1 / 298.15))
     r = np.array([8e-4, 1.5e-4, 2e-4, 2e-4, 2e-4])[:, None, None] * factor[None, :, None] * np.ones(R_SOC.size)
     v = np.interp(OCV_SOC, shape.ocv_soc, shape.ocv_v[0])
     start = Tables(OCV_SOC, np.array([25.0]), v[None], R_SOC, R_TEMP_C, r, TAU_S)
-    tables = fit(start, fitted, Priors(ocv_v=0.1, ocv_rough_v=0.01, r_rough=0.2, r_arrhenius=0.2), every=10)
-    grid = tables.grid()
-    median_ah, trips = capacity_ah(data)
+    return fit(start, runs, Priors(ocv_v=0.1, ocv_rough_v=0.01, r_rough=0.2, r_arrhenius=0.2), every=10)
+
+
+def spec_60ah(data: Path) -> PackSpec:
+    """Fit `tables` to every other trip."""
+    runs = read(data)
+    fitted, held_out = runs[::2], runs[1::2]
+    found = tables(fitted)
+    grid = found.grid()
+    per_trip_ah = capacities_ah(data)
+    trips = len(per_trip_ah)
     low, high = (f(np.concatenate([r.soc for r in fitted])) for f in (np.min, np.max))
     return PackSpec(
         about="BMW i3 60 Ah (2013-2016): 96 prismatic NMC cells in series.",
@@ -76,11 +83,12 @@ def spec_60ah(data: Path) -> PackSpec:
         break_current_a=3.5,
         ocv_source="measured",
         ocv_from="bmw_i3_trips",
-        tables=tables,
+        tables=found,
         heat_capacity_j_per_k=1900.0,
         loss_w_per_k=0.6,
         provenance={
-            "capacity": f"charge over the car's SOC, median {median_ah:.1f} Ah of {trips} trips with ≥ 3 % swing",
+            "capacity": f"charge over the car's SOC, median {np.median(per_trip_ah):.1f} Ah of {trips} trips "
+            "with ≥ 3 % swing",
             "ocv": f"pack_v / 96 of {len(fitted)} trips (every other by name), SOC {low:.2f}-{high:.2f} of the car; "
             "outside that the generic NMC shape continues",
             "resistance": f"R0 and four branches on the same {sum(r.v.size for r in fitted)} rows, every tenth: "

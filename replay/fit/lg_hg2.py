@@ -29,7 +29,7 @@ def read(data: Path, kind: str) -> dict[tuple[int, str], Run]:
     c = columns(data / "lg_hg2/lg_hg2_1hz.parquet", ("kind", "test", "ambient_c", "sec", "v", "i", "temp_c", "ah"))
     of_kind = np.array([text.startswith(kind) for text in c["kind"]])
     runs = {}
-    for ambient in TEMP_C:
+    for ambient in sorted(set(c["ambient_c"])):
         for test in sorted(set(c["test"][of_kind & (c["ambient_c"] == ambient)])):
             rows = of_kind & (c["ambient_c"] == ambient) & (c["test"] == test)
             soc = 1 + c["ah"][rows] / CAPACITY_AH
@@ -52,12 +52,8 @@ def start(data: Path) -> Tables:
 def spec(data: Path) -> PackSpec:
     """Fit OCV per temperature (within a prior around C/20), R0 and four branches to the mixed cycles."""
     mixed, held_out = read(data, "Mixed"), read(data, "LA92")
-    tables = fit(start(data), list(mixed.values()), PRIORS, every=3, rounds=8)
-    grid = tables.grid()
-    tables = fit(
-        tables_from(start(data), tables), [aligned(grid, r) for r in mixed.values()], PRIORS, every=3, rounds=8
-    )
-    grid = tables.grid()
+    found = tables(data, list(mixed.values()))
+    grid = found.grid()
     rows = sum(r.v.size for r in mixed.values())
     return PackSpec(
         about="One LG 18650HG2 cell.",
@@ -67,12 +63,13 @@ def spec(data: Path) -> PackSpec:
         probes=1,
         nominal_ah=3.0,
         usable_ah=CAPACITY_AH,
+        capacity_std=0.02,  # of the very cell that was measured
         charge_max_a=6.0,
         discharge_max_a=20.0,
         break_current_a=3.5,
         ocv_source="measured",
         ocv_from="lg_hg2",
-        tables=tables,
+        tables=found,
         heat_capacity_j_per_k=45.0,
         loss_w_per_k=0.1,
         provenance={
@@ -87,9 +84,14 @@ def spec(data: Path) -> PackSpec:
     )
 
 
-def tables_from(first: Tables, fitted: Tables) -> Tables:
-    """Start a second fit at the OCV prior of the first with the resistances already found."""
-    return replace(first, r_ohm=fitted.r_ohm)
+def tables(data: Path, runs: Sequence[Run], every: int = 3, rounds: int = 8) -> Tables:
+    """Fit to drive cycles, reading every n-th row: once as they are, and once with their currents aligned."""
+    first = start(data)
+    once = fit(first, runs, PRIORS, every=every, rounds=rounds)
+    grid = once.grid()
+    # the second fit begins at the OCV prior of the first, with the resistances already found
+    begin = replace(first, r_ohm=once.r_ohm)
+    return fit(begin, [aligned(grid, r) for r in runs], PRIORS, every=every, rounds=rounds)
 
 
 def aligned(grid: PackGrid, run: Run) -> Run:

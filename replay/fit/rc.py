@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.monotone import pchip
-from schemas.pack import GRID_SOC, OCV_SLOPE_MIN, Ocv, PackGrid, Resistance, build_grid
+from schemas.pack import GRID_SOC, OCV_SLOPE_MIN, Ocv, PackGrid, PackModel, Resistance, build_grid
 
 Floats = NDArray[np.float64]
 _CHUNK = 2_000  # rows whose Jacobian is held at once
@@ -65,6 +65,12 @@ class Priors:
     r_rough: float = 0.3
     r_arrhenius: float = 0.3
     r_log: float = 2.0
+
+
+def fitted(pack: PackModel, tables: Tables) -> PackModel:
+    """Give a pack model with these tables in place of its own."""
+    resistance = Resistance(tables.r_soc, tables.r_temp_c, tables.r_ohm[0], tables.tau_s, tables.r_ohm[1:])
+    return replace(pack, ocv=Ocv(tables.ocv_soc, tables.ocv_temp_c, tables.ocv_v), resistance=resistance)
 
 
 def branch_currents(t_s: Floats, current_a: Floats, tau_s: Floats) -> Floats:

@@ -33,6 +33,7 @@ class PackSpec:
     loss_w_per_k: float
     provenance: Mapping[str, str]
     generic: bool = False
+    capacity_std: float = 0.1  # of a pack of any age
     hysteresis_v: float = 0.0
     sum_offset_v: float = 0.0
     probe_of_cell: str | Sequence[int] = "even"
@@ -72,6 +73,7 @@ def render(spec: PackSpec) -> str:
             probe_of_cell=spec.probe_of_cell,
             nominal_ah=spec.nominal_ah,
             usable_ah=spec.usable_ah,
+            capacity_std=spec.capacity_std,
             charge_max_a=spec.charge_max_a,
             discharge_max_a=spec.discharge_max_a,
             break_current_a=spec.break_current_a,

@@ -1,0 +1,110 @@
+"""SOC of the LG HG2 cell: on drives that nothing was fitted on, and with each Mixed drive left out of its own fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from flows.accuracy.drives import Drive, SocRow, covered_pct, soc_errors
+from operators.kernels.estimate import EstimateConfig
+from replay.fit import lg_hg2
+from replay.fit.lg_hg2 import CAPACITY_AH
+from replay.fit.rc import fitted
+from schemas.pack import PackModel, load_pack
+
+START_ERROR = 0.2  # of SOC
+CURRENT_OFFSET_A = 0.030  # on every sample: 1 % of the cell's capacity per hour
+SETTLING_S = 300.0
+_EVERY, _ROUNDS = 12, 5  # of a fit without one drive: the n-th row, and steps: all the fits in half a minute
+_COLUMNS = ["kind", "test", "ambient_c", "sec", "v", "i", "temp_c", "ah"]
+
+
+def figures(data: Path) -> dict[str, float]:
+    """Give every figure of this set by name, %."""
+    rows = soc_lg_hg2(data)
+    warm, cold = [r for r in rows if r.ambient_c >= 0], [r for r in rows if r.ambient_c < 0]
+    found = {}
+    if warm:
+        found["lg_hg2_soc_warm_mean_rmse_pct"] = mean_rmse_pct(warm)
+        found["lg_hg2_soc_warm_worst_file_pct"] = max(r.rmse_pct for r in warm)
+        found["lg_hg2_soc_warm_worst_point_pct"] = max(r.worst_pct for r in warm)
+    if cold:
+        found["lg_hg2_soc_cold_worst_file_pct"] = max(r.rmse_pct for r in cold)
+    found["lg_hg2_soc_interval_90_covers_pct"] = covered_pct(rows)
+    every: list[SocRow] = []
+    for ambient_c, (whole, third) in left_out(data).items():
+        at = f"lg_hg2_left_out_{ambient_c:+.0f}c".replace("+", "p").replace("-", "m")
+        for name, drives in (("", whole), ("_from_third", third)):
+            found[f"{at}{name}_mean_rmse_pct"] = mean_rmse_pct(drives)
+            found[f"{at}{name}_worst_file_pct"] = max(r.rmse_pct for r in drives)
+        every += whole
+    if every:
+        found["lg_hg2_left_out_interval_90_covers_pct"] = covered_pct(every)
+    return found
+
+
+def soc_lg_hg2(data: Path, cfg: EstimateConfig | None = None) -> list[SocRow]:
+    """Run the estimator over every drive that the pack file was not fitted on (it was, on the Mixed ones).
+
+    Each starts 20 % wrong, with 30 mA added to every sample of current; its first 300 s do not count.  Truth is
+    1 + ah / 2.778.  Rows by ambient temperature, then test.  Raises FileNotFoundError where there are no recordings.
+    """
+    pack = load_pack("lg-hg2")
+    chosen = _drives(data / "lg_hg2", lambda kind: not kind.startswith(("Mixed", "Cap")))
+    return [_errors(pack, cfg or EstimateConfig(), drive) for drive in chosen]
+
+
+def left_out(data: Path, below_c: float = 0.0) -> dict[float, tuple[list[SocRow], list[SocRow]]]:
+    """Fit the cell anew without each Mixed drive below `below_c`, and run the estimator over that drive.
+
+    Gives by ambient temperature the rows of whole drives, and of drives from a third of their rows on, where
+    the cell is not at rest.
+    """
+    runs = lg_hg2.read(data, "Mixed")
+    found: dict[float, tuple[list[SocRow], list[SocRow]]] = {}
+    for drive in _drives(data / "lg_hg2", lambda kind: kind.startswith("Mixed")):
+        if drive.ambient_c >= below_c:
+            continue
+        others = [run for key, run in runs.items() if key != (int(drive.ambient_c), drive.name)]
+        pack = fitted(load_pack("lg-hg2"), lg_hg2.tables(data, others, _EVERY, _ROUNDS))
+        errors = partial(_errors, pack, EstimateConfig())
+        whole, third = found.setdefault(drive.ambient_c, ([], []))
+        whole.append(errors(drive))
+        third.append(errors(drive.since(drive.t_s.size // 3)))
+    return found
+
+
+def mean_rmse_pct(rows: Sequence[SocRow]) -> float:
+    """Average the RMSE over drives; NaN where there is none."""
+    return float(np.mean([row.rmse_pct for row in rows])) if rows else float("nan")
+
+
+def _errors(pack: PackModel, cfg: EstimateConfig, drive: Drive) -> SocRow:
+    first = float(drive.soc[0])
+    wrong = first - START_ERROR if first >= START_ERROR else first + START_ERROR
+    cfg = replace(cfg, initial_soc=wrong, initial_soc_std=START_ERROR)
+    return soc_errors(pack, cfg, drive, SETTLING_S, cells_seen=True, offset_a=CURRENT_OFFSET_A)
+
+
+def _drives(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Drive]:
+    """Read the drives of the wanted kinds, sorted by temperature and name."""
+    files = [f for f in sorted(folder.glob("*.parquet")) if set(_COLUMNS) <= set(pq.read_schema(f).names)]
+    if not files:
+        msg = f"a Parquet file with the columns {', '.join(_COLUMNS)} must be in {folder}"
+        raise FileNotFoundError(msg)
+    for file in files:
+        table = pq.read_table(file, columns=_COLUMNS)
+        c: dict[str, Any] = {name: table[name].to_numpy() for name in _COLUMNS}
+        kinds = {kind for kind in set(c["kind"].tolist()) if wanted(str(kind))}
+        chosen = np.isin(c["kind"], list(kinds))
+        for ambient_c, test in sorted({*zip(c["ambient_c"][chosen].tolist(), c["test"][chosen].tolist(), strict=True)}):
+            rows = chosen & (c["ambient_c"] == ambient_c) & (c["test"] == test)
+            columns = (c[name][rows].astype(np.float64) for name in ("sec", "i", "v", "temp_c", "ah"))
+            t_s, current_a, volts, temp_c, ah = columns  # the file's − is discharge, as ours
+            yield Drive(str(test), ambient_c, t_s, current_a, volts, temp_c, 1.0 + ah / CAPACITY_AH)

@@ -1,0 +1,81 @@
+"""What `ibms bench accuracy` prints: every figure over the recordings that are there, beside what it should be."""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from flows.accuracy import bmw_i3, lg_hg2
+from flows.accuracy.ev_faults import weak_cells
+from schemas.checked import ConfigError
+
+# Folder of recordings → its figures by name; the name ends in the unit.
+SETS: dict[str, Callable[[Path], dict[str, float]]] = {"lg_hg2": lg_hg2.figures, "bmw_i3_trips": bmw_i3.figures}
+
+# What a figure should be, (at least, at most), by pattern of its name; the first that fits.
+_GOALS: dict[str, tuple[float, float]] = {
+    "lg_hg2_soc_warm_mean_rmse_pct": (0.0, 0.55),
+    "lg_hg2_soc_warm_worst_file_pct": (0.0, 0.80),
+    "lg_hg2_soc_warm_worst_point_pct": (0.0, 3.0),
+    "lg_hg2_soc_cold_worst_file_pct": (0.0, 0.9),
+    "lg_hg2_left_out_m20c*_mean_rmse_pct": (0.0, 1.2),
+    "lg_hg2_left_out_m20c*_worst_file_pct": (0.0, 2.5),
+    "lg_hg2_left_out_m10c*_mean_rmse_pct": (0.0, 0.8),
+    "lg_hg2_left_out_m10c*_worst_file_pct": (0.0, 1.6),
+    "lg_hg2_*interval_90_covers_pct": (85.0, 98.0),
+    "bmw_i3_soc_pooled_rmse_pct": (0.0, 1.5),
+    "bmw_i3_soc_worst_trip_pct": (0.0, 4.0),
+    "bmw_i3_capacity_car_soc_median_ah": (61.2, 62.4),
+    "bmw_i3_capacity_car_soc_iqr_ah": (0.0, 1.0),
+}
+
+
+def measure(data: Path) -> dict[str, Any]:
+    """Give every figure of the sets in `data`, and `incidents` by recorded car; raises ConfigError where none is."""
+    present = [name for name in (*SETS, "ev_faults") if (data / name).is_dir()]
+    if not present:
+        msg = f"--data must be a directory with one or more of {', '.join((*SETS, 'ev_faults'))} in it; got {data}"
+        raise ConfigError(msg)
+    console = Console(stderr=True, highlight=False)
+    found: dict[str, Any] = {}
+    for name in present:
+        with console.status(f"{name} …"):
+            found |= {"incidents": weak_cells(data)} if name == "ev_faults" else SETS[name](data)
+    return found
+
+
+def goal(name: str) -> tuple[float, float] | None:
+    """Give the bounds that a figure should keep, if there are any."""
+    return next((bounds for pattern, bounds in _GOALS.items() if fnmatch.fnmatch(name, pattern)), None)
+
+
+def run_accuracy(data: Path, *, as_json: bool) -> None:
+    """Measure and print, as a table or as one JSON object."""
+    found = measure(data)
+    if as_json:
+        sys.stdout.write(orjson.dumps(found).decode() + "\n")
+        return
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    table = Table("figure", "measured", "goal", "", box=None)
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for name, value in found.items():
+        if isinstance(value, float):
+            bounds = goal(name)
+            kept = "" if bounds is None or bounds[0] <= value <= bounds[1] else "missed"
+            table.add_row(name, f"{value:.3g}", _told(bounds), kept)
+    console.print(table)
+    for car, lines in found.get("incidents", {}).items():
+        console.print(f" {car}: " + ("; ".join(lines) or "no cell named"), soft_wrap=True)
+
+
+def _told(bounds: tuple[float, float] | None) -> str:
+    if bounds is None:
+        return ""
+    return f"≤ {bounds[1]:g}" if not bounds[0] else f"{bounds[0]:g} … {bounds[1]:g}"
