@@ -49,7 +49,8 @@ class Slots:
 
     def fill(self, packs: Iterable[str], vehicles: Iterable[str], pack_hash: NDArray[np.int64]) -> None:
         """Take the slots of a snapshot."""
-        self.packs[:], self.vehicles[:], self.pack_hash = packs, vehicles, pack_hash
+        self.packs[:], self.vehicles[:] = packs, vehicles
+        self.pack_hash = pack_hash.astype(np.int64)
 
     def keep(self, kept: NDArray[np.int64]) -> None:
         """Drop every slot but `kept`, which become 0, 1 and so on."""
@@ -198,7 +199,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
             self._file, self._turn = resume["file"], resume["turn"]
             step.state = self._read(type(step.state), model)
         else:
-            self._slots.fill(resume["packs"], resume["vehicles"], np.array(resume["pack_hash"], np.int64))
+            self._slots.fill(resume["packs"], resume["vehicles"], resume["pack_hash"])
             step.state = kernel.restore(
                 type(step.state), resume["arrays"], len(self._slots), model.series, model.probes
             )
