@@ -25,8 +25,11 @@ app.add_typer(run_app, name="run")
 app.add_typer(train_app, name="train")
 kafka_app = typer.Typer(no_args_is_help=True, help="The broker's topics.")
 app.add_typer(kafka_app, name="kafka")
+letters_app = typer.Typer(no_args_is_help=True, help="What was refused: list it, show it, send it once more.")
+app.add_typer(letters_app, name="deadletters")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Config = Annotated[Path, typer.Option(help="Settings, TOML, with a table [kafka].")]
 Lake = Annotated[Path, typer.Option("--lake", help="The lake's directory.")]
 
 _OURS = {"schemas", "operators", "sinks", "replay", "flows"}  # errors of these name what is wrong and what is accepted
@@ -130,13 +133,41 @@ def run_fleet(
 
 @kafka_app.command("init")
 def kafka_init(
-    config: Annotated[Path, typer.Option(help="Settings, TOML, with a table [kafka].")],
+    config: Config,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
 ) -> None:
     """Make topics, add partitions and set retention as declared; show what, and what is left alone, first."""
     from flows.kafka_admin import run_init  # noqa: PLC0415 - see demo
 
     run_init(config, dry_run=dry_run)
+
+
+@letters_app.command("list")
+def deadletters_list(config: Config, json: Json = False) -> None:
+    """Count dead letters by reason, with first and last time."""
+    from flows.deadletters import run_list  # noqa: PLC0415 - see demo
+
+    run_list(config, as_json=json)
+
+
+@letters_app.command("show")
+def deadletters_show(letter: Annotated[str, typer.Argument(help="Its id, or the beginning.")], config: Config) -> None:
+    """Show one with headers and bytes, decoded as far as possible."""
+    from flows.deadletters import run_show  # noqa: PLC0415 - see demo
+
+    run_show(config, letter)
+
+
+@letters_app.command("resubmit")
+def deadletters_resubmit(
+    config: Config,
+    letter: Annotated[str, typer.Argument(help="Its id, or the beginning.")] = "",
+    reason: Annotated[str, typer.Option(help="All of this reason.")] = "",
+) -> None:
+    """Send to the topic that it came from, marked by a header, and never twice."""
+    from flows.deadletters import run_resubmit  # noqa: PLC0415 - see demo
+
+    run_resubmit(config, letter, reason)
 
 
 @train_app.command("anomaly")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from schemas.checked import ConfigError, Table, parse_toml
 from schemas.topics import Topic
 
 _ANSWER_S = 30.0
+_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,17 @@ def apply(admin: AdminClient, steps: list[Step]) -> None:
             msg = f"topic {topic.name} must be as declared; the cluster refuses: {bad.args[0].str()}"
             raise ConfigError(msg) from None
     _alter(admin, steps)
+    _seen(admin, [step.topic for step in steps if step.what in {"create", "partitions"}])
+
+
+def _seen(admin: AdminClient, topics: list[Topic]) -> None:
+    """Wait until brokers show what the controller has made: whoever comes next must find it."""
+    end = time.monotonic() + _ANSWER_S
+    while time.monotonic() < end:
+        there = admin.list_topics(timeout=_ANSWER_S).topics
+        if all(t.name in there and len(there[t.name].partitions) >= t.partitions for t in topics):
+            return
+        time.sleep(_AGAIN_S)
 
 
 def _alter(admin: AdminClient, steps: list[Step]) -> None:
