@@ -6,7 +6,7 @@ schema stays as it is, and takes several times as long to read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -52,11 +52,16 @@ def decode_all(
 ) -> list[FrameBlock | DeadLetter]:
     """Read messages: for each pack model one block with rows in order of arrival, then what was refused.
 
+    A block names one vehicle per pack: where a pack has moved to another, a new block begins.
+
     Bytes that cannot be read never raise: a message larger than `max_bytes`, packed or unpacked, of another
     encoding, version or model, or with another number of cells, is a dead letter with its reason and its
     original bytes; a row without a time is one with the row encoded again.
     """
-    models = Models(packs)
+    return _decoded(list(messages), max_bytes, Models(packs))
+
+
+def _decoded(messages: list[Message], max_bytes: int, models: Models) -> list[FrameBlock | DeadLetter]:
     opened: list[Opened] = []
     texts: list[tuple[int, Message, bytes]] = []
     out: list[FrameBlock | DeadLetter] = []
@@ -78,7 +83,21 @@ def decode_all(
     for found, refused in (decode_arrow(opened), *parts):
         blocks += found
         out += refused
+    tables = [*((one.packs, one.vehicles) for one in opened), *((b.packs, b.vehicles) for _, b in blocks)]
+    if len(messages) > 1 and _moved(tables):  # rare, so where may be found by halves
+        middle = len(messages) // 2
+        return _decoded(messages[:middle], max_bytes, models) + _decoded(messages[middle:], max_bytes, models)
     return [*_in_order(blocks), *out]
+
+
+def _moved(tables: list[tuple[Sequence[str], Sequence[str]]]) -> bool:
+    """Say whether a pack has one vehicle in one of the tables and another in another."""
+    owner: dict[str, str] = {}
+    for packs, vehicles in tables:
+        for pack, vehicle in zip(packs, vehicles, strict=True):
+            if owner.setdefault(pack, vehicle) != vehicle:
+                return True
+    return False
 
 
 def _unpacked(data: bytes, max_bytes: int) -> bytes:

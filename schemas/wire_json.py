@@ -137,10 +137,14 @@ def decode_json(
 ) -> tuple[list[tuple[NDArray[np.int64], FrameBlock]], list[DeadLetter]]:
     """Read (order, message, its bytes unpacked): a block for each pack model with each row's order, and the refused.
 
+    Where a pack has moved to another vehicle all models begin new blocks.
+
     A message that is no JSON of this schema is one dead letter; a frame that cannot be used is one of its own,
     with that frame encoded again as a message, while the others of its message pass.
     """
-    rows: dict[str, list[_Row]] = {}
+    rows: dict[tuple[str, int], list[_Row]] = {}
+    owner: dict[str, str] = {}
+    moves = 0
     refused: list[DeadLetter] = []
     for order, message, data in messages:
         try:
@@ -148,7 +152,9 @@ def decode_json(
         except RefusedError as why:
             refused.append(dead_letter(message, why))
             continue
-        kept = rows.setdefault(header.model.name, [])
+        if owner.setdefault(header.pack, header.vehicle) != header.vehicle:
+            owner, moves = {header.pack: header.vehicle}, moves + 1
+        kept = rows.setdefault((header.model.name, moves), [])
         for i, frame in enumerate(frames):
             try:
                 _check(frame, header.model)

@@ -112,7 +112,7 @@ def test_messages_read_together_give_the_rows_of_messages_read_alone(
         parts = [d for _, d in encode_json(block)] if as_json else [encode_arrow(block)]
         messages += [Message(d, JSON if as_json else ARROW, "frames", i, j) for j, d in enumerate(parts)]
     alone = [one(decode_all([m])) for m in messages]
-    together, want = one(decode_all(messages)), concat(alone)
+    together, want = concat([one([b]) for b in decode_all(messages)]), concat(alone)
     for name in ("t_ns", "seq", "current_a", "pack_v", "cell_v", "temp_c", "lane", "src_part", "src_offset", "src_row"):
         assert same(getattr(together, name), getattr(want, name)), name
     assert [together.packs[i] for i in together.pack] == [want.packs[i] for i in want.pack]
