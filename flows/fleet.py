@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ from bytewax.inputs import Source
 from bytewax.operators import KeyedStream
 from bytewax.outputs import Sink
 
+from flows.observe import Observer
 from flows.settings import FleetSettings
 from flows.ticks import to_every_shard
 from operators.anomaly import anomaly
@@ -32,35 +33,57 @@ from schemas.pack import load_pack
 
 _INTERNAL = {EVICT, "findings"}  # tables that only steps read
 _INTERNAL_COLUMNS = {"slot"}
+Cut = Callable[[Item], list[tuple[str, Item]]]
 
 
 def build(
     settings: FleetSettings,
     source: Source[Item],
-    sink: Sink[Any],
+    sink: Sink[Any] | Mapping[str, Sink[Any]],
     models: Sequence[str],
     *,
     ticks: Source[Tick] | None = None,
     packs: Packs = load_pack,
     files: Path | None = None,
+    seen: Observer | None = None,
+    source_name: str = "frames",
 ) -> Dataflow:
     """Join the steps: frames of `models` from `source`, records to `sink` as (table, Arrow) items.
+
+    Several sinks go by the name of their step.  `seen` is told what passes; `source_name` is what dead letters of
+    refused rows name.
 
     `ticks` brings wall time, for idle closing and quiet sinks; a replay has none.  `files` is where the state of a
     flow with a recovery store lies.
     """
     flow = Dataflow("fleet")
-    up = op.flat_map("shard", op.input("source", flow, source), to_shards(settings.shards, packs))
+    cut = to_shards(settings.shards, packs)
+    up = op.flat_map("shard", op.input("source", flow, source), cut if seen is None else _counted(cut, seen))
     if ticks is not None:
         seconds = op.flat_map("to-every-shard", op.input("ticks", flow, ticks), to_every_shard(models, settings.shards))
         up = op.merge("with-ticks", up, seconds)
-    up = steps(settings, up, packs, files)
-    out = op.flat_map_batch("to-arrow", up, _to_lake(provenance(settings, models, packs)))
-    op.output("lake", out, sink)
+    up = steps(settings, up, packs, files, source_name)
+    out = op.flat_map_batch("to-arrow", up, _to_lake(provenance(settings, models, packs), seen))
+    for name, one in (sink if isinstance(sink, Mapping) else {"lake": sink}).items():
+        op.output(name, out, one)
     return flow
 
 
-def steps(settings: FleetSettings, up: KeyedStream[Item], packs: Packs, files: Path | None = None) -> KeyedStream[Item]:
+def _counted(cut: Cut, seen: Observer) -> Cut:
+    def count(item: Item) -> list[tuple[str, Item]]:
+        seen.decoded([item])
+        return cut(item)
+
+    return count
+
+
+def steps(
+    settings: FleetSettings,
+    up: KeyedStream[Item],
+    packs: Packs,
+    files: Path | None = None,
+    source_name: str = "frames",
+) -> KeyedStream[Item]:
     """Add all stateful steps, in order."""
     model = load_model(settings.anomaly_model) if settings.anomaly_model else None
     window = WindowStepConfig(
@@ -69,7 +92,7 @@ def steps(settings: FleetSettings, up: KeyedStream[Item], packs: Packs, files: P
         idle_close_s=settings.idle_close_s,
         keep_frames=settings.keep_frames,
     )
-    up = clean("clean", up, packs, CleanConfig(lateness_s=settings.lateness_s), files=files)
+    up = clean("clean", up, packs, CleanConfig(lateness_s=settings.lateness_s), source=source_name, files=files)
     up = estimate("estimate", up, packs, files=files)
     up = diagnose("diagnose", up, packs, files=files)
     up = windows("window", up, packs, window, files=files)
@@ -83,9 +106,12 @@ def provenance(settings: FleetSettings, models: Sequence[str], packs: Packs = lo
     return Provenance({m: packs(m).sha for m in models}, version("ibms"), settings.params(), trained)
 
 
-def _to_lake(made_by: Provenance) -> Any:  # noqa: ANN401 - a mapper of bytewax
+def _to_lake(made_by: Provenance, seen: Observer | None) -> Any:  # noqa: ANN401 - a mapper of bytewax
     def convert(keyed: list[tuple[str, Item]]) -> Iterable[tuple[str, LakeItem]]:
-        return [("lake", record) for record in to_arrow(outward(item for _, item in keyed), made_by)]
+        items = outward(item for _, item in keyed)
+        if seen is not None:
+            seen.recorded(items)
+        return [("lake", record) for record in to_arrow(items, made_by)]
 
     return convert
 

@@ -6,10 +6,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from flows.kafka_settings import KafkaSettings, kafka_settings
+from flows.observe import ObserveSettings
 from schemas.checked import ConfigError, Table, parse_toml
+from schemas.message import MAX_BYTES
 
+_READERS = 4
+_OUTPUTS = ("lake", "kafka")
 _LATEST_S = 9_000_000_000  # int64 ns end in 2262
 Speed = float | Literal["max"]
 
@@ -91,14 +96,28 @@ class SimulateSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaInSettings:
+    """Frames from Kafka as input, without end."""
+
+    models: tuple[str, ...]  # pack models that are accepted; others are dead letters
+    readers: int = _READERS  # each owns its share of the partitions; part of every snapshot, so choose once
+    on_expired: Literal["earliest", "fail"] = "fail"  # where messages expired before they were read
+    max_bytes: int = MAX_BYTES  # of a message; a larger one is a dead letter
+    speed: Speed = "max"
+
+
+@dataclass(frozen=True, slots=True)
 class RunSettings:
     """A whole run."""
 
-    source: TraceSettings | SimulateSettings
+    source: TraceSettings | SimulateSettings | KafkaInSettings
     fleet: FleetSettings = field(default_factory=FleetSettings)
     lake: LakeSettings = field(default_factory=LakeSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
     ticks: bool = False
+    kafka: KafkaSettings | None = None
+    outputs: tuple[str, ...] = ("lake",)
+    observe: ObserveSettings = field(default_factory=ObserveSettings)
 
 
 def time_ns(text: str, key: str) -> int:
@@ -136,9 +155,21 @@ def load_settings(path: Path) -> RunSettings:
         None if where is None else Path(where), recovery.number("epoch_s", 0.01, 3600, default=30.0)
     )
     recovery.done()
-    ticks = whole.truth("ticks", default=False)
+    live = isinstance(source, KafkaInSettings)
+    ticks = whole.truth("ticks", default=live)
+    kafka = None if whole.raw("kafka") is None else kafka_settings(whole.table("kafka"))
+    outputs = whole.raw("outputs")
+    if outputs is None:
+        outputs = ["lake"]
+    if not isinstance(outputs, list) or not outputs or not all(o in _OUTPUTS for o in outputs):
+        whole.refuse("outputs", f"a list of one or more of {', '.join(_OUTPUTS)}", outputs)
+    if kafka is None and (live or "kafka" in outputs):
+        whole.refuse("kafka", 'a table with bootstrap, where source.kind or an output is "kafka"')
+    if live and recovery_settings.dir is None:
+        recovery.refuse("dir", 'a directory, where source.kind is "kafka"')
+    observe = _observe(_section(whole, "observe"))
     whole.done()
-    return RunSettings(source, fleet, lake_settings, recovery_settings, ticks)
+    return RunSettings(source, fleet, lake_settings, recovery_settings, ticks, kafka, tuple(outputs), observe)
 
 
 def _section(whole: Table, key: str) -> Table:
@@ -166,10 +197,32 @@ def _fleet(table: Table) -> FleetSettings:
     return settings
 
 
-def _source(table: Table) -> TraceSettings | SimulateSettings:
-    kind = table.text("kind", ("traces", "simulate"))
-    settings: TraceSettings | SimulateSettings
-    if kind == "traces":
+def _observe(table: Table) -> ObserveSettings:
+    port = 0 if table.raw("metrics_port") is None else table.integer("metrics_port", 0, 65_000)
+    log: Any = table.text("log", ("off", "json", "logfmt"), "off")
+    table.done()
+    return ObserveSettings(port, log)
+
+
+def _kafka_in(table: Table) -> KafkaInSettings:
+    models = table.raw("models")
+    if not isinstance(models, list) or not models or not all(isinstance(m, str) for m in models):
+        table.refuse("models", "a list of the pack models in the fleet", models)
+    expired: Any = table.text("on_expired", ("earliest", "fail"), "fail")
+    return KafkaInSettings(
+        models=tuple(models),
+        readers=_READERS if table.raw("readers") is None else table.integer("readers", 1, 1024),
+        on_expired=expired,
+        max_bytes=MAX_BYTES if table.raw("max_bytes") is None else table.integer("max_bytes", 1024, 1 << 26),
+    )
+
+
+def _source(table: Table) -> TraceSettings | SimulateSettings | KafkaInSettings:
+    kind = table.text("kind", ("traces", "simulate", "kafka"))
+    settings: TraceSettings | SimulateSettings | KafkaInSettings
+    if kind == "kafka":
+        settings = _kafka_in(table)
+    elif kind == "traces":
         paths = table.raw("paths")
         if not isinstance(paths, list) or not paths or not all(isinstance(p, str) for p in paths):
             table.refuse("paths", "a list of trace files", paths)
