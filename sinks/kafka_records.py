@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,12 +98,7 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def row_records(table: str, batch: pa.RecordBatch, writer: str) -> Iterator[tuple[RecordId, Record]]:
     """Give each row of a table other than windows as a message of its own, with its record's name."""
-    schema = SCHEMAS[table]
-    columns = [
-        c.cast(pa.int64()) if pa.types.is_timestamp(kind) else c
-        for c, kind in zip(batch.columns, schema.types, strict=True)
-    ]
-    for row in pa.RecordBatch.from_arrays(columns, names=schema.names).to_pylist():
+    for row in _rows(table, batch):
         if table == "dead_letters":
             yield (table, row["id"], 0, False), _dead_letter(row, writer)
         elif table == "states":
@@ -113,9 +109,26 @@ def row_records(table: str, batch: pa.RecordBatch, writer: str) -> Iterator[tupl
             yield (table, row["id"], row["revision"], provisional), _event(table, row, writer)
 
 
+def _rows(table: str, batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Give rows as plain values, times as integers; a list per cell stays an array, which JSON takes at once."""
+    schema = SCHEMAS[table]
+    columns: list[Iterable[Any]] = []
+    for column, kind in zip(batch.columns, schema.types, strict=True):
+        if pa.types.is_list(kind) and not column.null_count:
+            values = column.flatten().to_numpy(zero_copy_only=False)
+            ends = (column.offsets.to_numpy() - column.offsets[0].as_py()).tolist()
+            columns.append([values[a:b] for a, b in pairwise(ends)])
+        elif pa.types.is_timestamp(kind):
+            columns.append(column.cast(pa.int64()).to_pylist())
+        else:
+            columns.append(column.to_pylist())
+    for row in zip(*columns, strict=True):
+        yield dict(zip(schema.names, row, strict=True))
+
+
 def _state(row: Mapping[str, Any], name: str, writer: str) -> Record:
     headers = [("content-type", JSON.encode()), *_named("states", name, row["revision"], writer)]
-    return Record(row["pack_id"].encode(), orjson.dumps(row), headers, -1)
+    return Record(row["pack_id"].encode(), orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY), headers, -1)
 
 
 def _event(table: str, row: dict[str, Any], writer: str) -> Record:
