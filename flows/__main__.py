@@ -124,11 +124,19 @@ def run_fleet(
     config: Annotated[Path, typer.Option(help="Settings, TOML.")],
     process: Annotated[int | None, typer.Option(help="Number of this process in a cluster, from 0.")] = None,
     addresses: Annotated[str, typer.Option(help="host:port of every process of the cluster, by comma.")] = "",
+    processes: Annotated[
+        int, typer.Option(min=0, max=256, help="Start and supervise this many processes on this machine.")
+    ] = 0,
+    supervised: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run the fleet flow as a settings file says."""
+    if processes:
+        from flows.supervisor import supervise  # noqa: PLC0415 - see demo
+
+        raise typer.Exit(supervise(config, processes))
     from flows.fleet_run import run_configured  # noqa: PLC0415 - see demo
 
-    run_configured(config, process, addresses.split(",") if addresses else None)
+    run_configured(config, process, addresses.split(",") if addresses else None, supervised=supervised)
 
 
 @kafka_app.command("init")

@@ -75,7 +75,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     [
         ("", "source must be a table; got nothing"),
         ("x", "contents must be TOML"),
-        ('[source]\nkind = "radio"', "source.kind must be one of traces, simulate; got 'radio'"),
+        ('[source]\nkind = "radio"', "source.kind must be one of traces, simulate, kafka; got 'radio'"),
         ("flet = 3\n" + SIMULATE, "flet must be a known key"),
         ("fleet = 3\n" + SIMULATE, "fleet must be a table; got 3"),
         ("ticks = 3\n" + SIMULATE, "ticks must be true or false; got 3"),

@@ -16,7 +16,7 @@ from tests.support.frames import frames
 
 def _messages(kinds: str) -> list[Message]:
     """Frames 0..7 of packs A and B; A is in V1 up to frame 3 and in V2 after it."""
-    out = []
+    out: list[Message] = []
     for t in range(8):
         for name in ("A", "B"):
             block = frames([t], names=(name,), seq=[t])
