@@ -192,6 +192,17 @@ def train_anomaly(
 
 
 @app.command()
+def status(
+    config: Annotated[Path, typer.Option(help="Settings of the run, TOML.")],
+    once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
+) -> None:
+    """Show the processes of a run on this machine: rates, lag, last epoch."""
+    from flows.status import run_status  # noqa: PLC0415 - see demo
+
+    run_status(config, once=once)
+
+
+@app.command()
 def query(
     sql: Annotated[str | None, typer.Argument(help="SQL; without it tables and views are listed.")] = None,
     lake: Lake = Path("lake"),

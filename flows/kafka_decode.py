@@ -45,7 +45,9 @@ def _lane(message: Polled) -> bool:
 
 
 def _headers(message: Polled) -> Headers:
-    found = message.headers() or []
+    found = message.headers()
+    if not isinstance(found, list):
+        return []
     return [(name, value.encode() if isinstance(value, str) else value) for name, value in found]
 
 

@@ -30,8 +30,6 @@ METRICS: dict[str, tuple[str, str]] = {
     "ibms_lag_messages": ("gauge", "messages in a partition behind what was read"),
     "ibms_epoch_seconds": ("gauge", "time between the last two snapshots"),
     "ibms_snapshot_seconds": ("gauge", "time from the last snapshot to the item after it"),
-    "ibms_snapshot_bytes": ("gauge", "state in the recovery store"),
-    "ibms_shard_bytes": ("gauge", "state of a step's largest shard"),
     "ibms_sink_tick_seconds": ("gauge", "time (Unix) of the newest tick that has reached a sink"),
     "ibms_ready": ("gauge", "1 while the process reads and writes, 0 while it waits"),
 }
@@ -54,8 +52,8 @@ class Observer:
         self._file = None if folder is None else folder / f"process-{process}.json"
         self._why: dict[str, str] = {}
         self._beat_at = 0.0
-        self._snapshot_at = 0.0
-        self._after_snapshot = False
+        self._snapshot_at: dict[str, float] = {}  # by sink
+        self._after_snapshot: set[str] = set()
         self.values: dict[tuple[str, Labels], float] = defaultdict(float)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -76,9 +74,11 @@ class Observer:
     def decoded(self, items: Iterable[Item]) -> None:
         """Count what a source gave."""
         self.count("ibms_frames_total", sum(len(i) for i in items if isinstance(i, FrameBlock)), stage="decoded")
+        self.beat()
 
     def recorded(self, items: Iterable[Item]) -> None:
         """Count what goes to the sinks."""
+        self.beat()
         for item in items:
             if isinstance(item, DeadLetter):
                 self.count("ibms_dead_letters_total", reason=item.reason)
@@ -97,18 +97,19 @@ class Observer:
         self.set("ibms_sink_tick_seconds", now_ns / 1e9, sink=sink)
         self.beat()
 
-    def wrote(self) -> None:
+    def wrote(self, sink: str) -> None:
         """Note that a sink got an item: after a snapshot, that snapshot is durable."""
-        if self._after_snapshot:
-            self._after_snapshot = False
-            self.set("ibms_snapshot_seconds", time.monotonic() - self._snapshot_at)
+        if sink in self._after_snapshot:
+            self._after_snapshot.remove(sink)
+            self.set("ibms_snapshot_seconds", time.monotonic() - self._snapshot_at[sink], sink=sink)
 
-    def snapshot(self) -> None:
+    def snapshot(self, sink: str) -> None:
         """Note that a sink was asked for a snapshot."""
         now = time.monotonic()
-        if self._snapshot_at:
-            self.set("ibms_epoch_seconds", now - self._snapshot_at)
-        self._snapshot_at, self._after_snapshot = now, True
+        if sink in self._snapshot_at:
+            self.set("ibms_epoch_seconds", now - self._snapshot_at[sink], sink=sink)
+        self._snapshot_at[sink] = now
+        self._after_snapshot.add(sink)
 
     def waiting(self, what: str, why: str) -> None:
         """Note why `what` cannot go on, or "" that it can; a process that waits is alive and not ready."""

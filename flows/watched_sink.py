@@ -39,13 +39,13 @@ class _Partition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
 
     def write_batch(self, values: list[LakeItem]) -> None:
         self._inner.write_batch(values)
-        self._seen.wrote()
+        self._seen.wrote(self._name)
         newest = max((v.now_ns for v in values if isinstance(v, Tick)), default=0)
         if newest:
             self._seen.ticked(self._name, newest)
 
     def snapshot(self) -> dict[str, Any]:
-        self._seen.snapshot()
+        self._seen.snapshot(self._name)
         return self._inner.snapshot()
 
     def close(self) -> None:

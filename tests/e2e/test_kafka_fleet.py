@@ -1,0 +1,132 @@
+"""`ibms run fleet --processes 2` on a real broker: a killed process costs nothing and repeats nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from flows.kafka_admin import run_init
+from schemas.frames import FrameBlock
+from schemas.wire_json import JSON, row_json
+from sinks import ducklake
+from tests.support.broker import Cluster
+from tests.support.frames import frames
+
+PACKS, FRAMES = 6, 400
+_PATIENCE_S = 120.0
+CONFIG = """
+outputs = ["lake", "kafka"]
+[source]
+kind = "kafka"
+models = ["generic-nmc@4c2t60ah"]
+readers = 2
+[kafka]
+bootstrap = "{bootstrap}"
+prefix = "{prefix}."
+group = "{prefix}"
+[lake]
+dir = "{folder}/lake"
+[recovery]
+dir = "{folder}/recovery"
+epoch_s = 1
+"""
+
+
+def _blocks() -> list[FrameBlock]:
+    return [
+        frames([10.0 * i for i in range(FRAMES)], names=(f"P{p}",), seq=range(FRAMES), cell_v=3.6 + p / 100)
+        for p in range(PACKS)
+    ]
+
+
+def _send(kafka: Cluster, topic: str, rows: range) -> None:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "partitioner": "murmur2"})
+    for row in rows:
+        for block in _blocks_:
+            producer.produce(topic, row_json(block, row), block.packs[0], headers=[("content-type", JSON)])
+    assert producer.flush(30) == 0
+
+
+_blocks_ = _blocks()
+
+
+@contextmanager
+def _run(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "flows", "run", "fleet", "--config", str(config), "--processes", "2"]
+    with subprocess.Popen(command) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def _beats(folder: Path) -> list[dict[str, object]]:
+    found = []
+    for file in (folder / "recovery" / "progress").glob("process-?.json"):
+        try:
+            found.append(json.loads(file.read_text()))
+        except (OSError, json.JSONDecodeError):
+            continue
+    return found
+
+
+def _in_lake(folder: Path) -> tuple[int, int]:
+    """Count final windows in the lake, and how many of them are there once more."""
+    with ducklake.attach(folder / "lake") as con:
+        row = con.execute(
+            "SELECT count(DISTINCT (pack_hash, start_ns)), count(*) FROM lake.raw.windows WHERE NOT provisional"
+        ).fetchone()
+    assert row is not None
+    return row[0], row[1] - row[0]
+
+
+def _start(config: Path, folder: Path, seconds: float, kill: bool) -> None:
+    """Run for a while after both processes are up; on the way one of them may be killed."""
+    with _run(config) as process:
+        _both_up(folder, set())
+        if kill:
+            time.sleep(3)
+            pids = _pids(folder)
+            os.kill(max(pids), signal.SIGKILL)
+            _both_up(folder, pids)
+        time.sleep(seconds)
+        assert process.poll() is None
+    assert process.returncode == 0
+
+
+def _pids(folder: Path) -> set[int]:
+    return {int(str(beat["pid"])) for beat in _beats(folder) if beat["values"]}
+
+
+def _both_up(folder: Path, but: set[int]) -> None:
+    end = time.monotonic() + _PATIENCE_S
+    while len(_pids(folder) - but) < 2:
+        assert time.monotonic() < end, _beats(folder)
+        time.sleep(0.1)
+
+
+@pytest.mark.kill
+@pytest.mark.slow
+def test_a_killed_process_loses_and_repeats_nothing(kafka: Cluster, tmp_path: Path) -> None:
+    prefix = f"e2e-{os.getpid()}"
+    config = tmp_path / "fleet.toml"
+    config.write_text(CONFIG.format(bootstrap=kafka.bootstrap, prefix=prefix, folder=tmp_path))
+    run_init(config, dry_run=False)
+    _send(kafka, f"{prefix}.frames", range(200))
+    _start(config, tmp_path, 3, kill=True)
+    _send(kafka, f"{prefix}.frames", range(200, FRAMES))
+    _start(config, tmp_path, 6, kill=False)
+    _start(config, tmp_path, 3, kill=False)  # a resumed sink publishes what the store covers
+    closed = int((10 * (FRAMES - 1) - 5) // 60)
+    assert _in_lake(tmp_path) == (PACKS * closed, 0)

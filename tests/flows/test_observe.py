@@ -1,0 +1,45 @@
+"""A process tells of itself: heartbeat, log lines and metrics."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from flows.observe import Observer, ObserveSettings
+from flows.supervisor import heartbeats
+from tests.support.broker import free_ports
+
+
+def test_a_heartbeat_holds_counts_and_why_a_process_waits(tmp_path: Path) -> None:
+    seen = Observer(ObserveSettings(), 1, tmp_path)
+    seen.count("ibms_dead_letters_total", 2, reason="late")
+    seen._beat_at = -10.0
+    seen.waiting("source", "brokers are away")
+    beat = heartbeats(tmp_path)[0]
+    assert beat["waiting"] == {"source": "brokers are away"}
+    assert ["ibms_dead_letters_total", {"reason": "late"}, 2.0] in beat["values"]
+
+
+@pytest.mark.parametrize("log", ["json", "logfmt"])
+def test_an_event_is_one_line(capsys: pytest.CaptureFixture[str], log: str) -> None:
+    settings = ObserveSettings(log="json") if log == "json" else ObserveSettings(log="logfmt")
+    Observer(settings).say("expired", topic="a b", first=5)
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    if log == "json":
+        assert {"event": "expired", "topic": "a b", "first": 5}.items() <= json.loads(line).items()
+    else:
+        assert 'event=expired process=0 topic="a b" first=5' in line
+
+
+def test_metrics_are_served_on_loopback() -> None:
+    port = free_ports(1)[0]
+    seen = Observer(ObserveSettings(metrics_port=port))
+    seen.count("ibms_incidents_opened_total", kind="leak")
+    seen.serve()
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+    assert 'ibms_incidents_opened_total{kind="leak"} 1.0' in text
+    assert "ibms_ready 1.0" in text
