@@ -161,8 +161,9 @@ def test_a_lock_is_not_lifted_while_contactors_are_closed() -> None:
 @pytest.mark.parametrize("name", ["break_current_a", "precharge_s", "fuse_s"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_a_setting_that_cannot_be_meant_is_refused(name: str, value: float) -> None:
+    changed: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=f"{name} must be > 0; got {value}"):
-        replace(CFG, **{name: value})
+        replace(CFG, **changed)
 
 
 READINGS = st.builds(
