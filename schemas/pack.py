@@ -95,8 +95,9 @@ class PackModel:
     this kind of cell) or "borrowed" (from `ocv_from`: estimates on it say so).  `probe_of_cell` (C,) counts
     from 0, −1 where there is no probe.  `hysteresis_v` is half the gap between the voltages after charge and
     discharge.  `capacity_std` is how far the capacity of one pack may be from `usable_ah`, new or aged, in proportion
-    (standard deviation).  `sum_offset_v` is what the pack sensor shows above the sum of the cells.  `break_current_a` is
-    what the contactors may interrupt.  `sha` is the hash of the file, `provenance` says what its numbers are from.
+    (standard deviation).  `sum_offset_v` is what the pack sensor shows above the sum of the cells.
+    `break_current_a` is what the contactors may interrupt.  `sha` is the hash of the file, `provenance` says what
+    its numbers are from.
     """
 
     name: str
