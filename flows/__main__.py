@@ -150,6 +150,19 @@ def kafka_init(
     run_init(config, dry_run=dry_run)
 
 
+@kafka_app.command("send")
+def kafka_send(
+    files: Annotated[list[Path], typer.Argument(help="Files of `ibms simulate` or `ibms replay --frames`.")],
+    config: Config,
+    encoding: Annotated[str, typer.Option(help="arrow or json.")] = "arrow",
+    frames: Annotated[int, typer.Option(min=1, max=10_000, help="Frames of a pack in one message.")] = 10,
+) -> None:
+    """Send recorded or simulated frames to the frames topic, as gateways do."""
+    from flows.kafka_send import run_send  # noqa: PLC0415 - see demo
+
+    run_send(config, files, encoding, frames)
+
+
 @letters_app.command("list")
 def deadletters_list(config: Config, json: Json = False) -> None:
     """Count dead letters by reason, with first and last time."""
