@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from flows.kafka_admin import run_init
 from schemas.frames import FrameBlock
@@ -91,8 +91,8 @@ def _in_lake(folder: Path) -> tuple[int, int]:
     return row[0], row[1] - row[0]
 
 
-def _start(config: Path, folder: Path, seconds: float, kill: bool) -> None:
-    """Run for a while after both processes are up; on the way one of them may be killed."""
+def _start(config: Path, folder: Path, done: Callable[[], bool], *, kill: bool) -> None:
+    """Run until `done` after both processes are up; on the way one of them may be killed."""
     with _run(config) as process:
         _both_up(folder, set())
         if kill:
@@ -100,9 +100,24 @@ def _start(config: Path, folder: Path, seconds: float, kill: bool) -> None:
             pids = _pids(folder)
             os.kill(max(pids), signal.SIGKILL)
             _both_up(folder, pids)
-        time.sleep(seconds)
-        assert process.poll() is None
+        end = time.monotonic() + _PATIENCE_S
+        while not done():
+            assert process.poll() is None
+            assert time.monotonic() < end, (_beats(folder), _in_lake(folder))
+            time.sleep(0.3)
     assert process.returncode == 0
+
+
+def _all_durable(kafka: Cluster, topic: str, group: str) -> bool:
+    """Say whether the group stands at the end of every partition: it is moved after durable epochs only."""
+    reader = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "enable.auto.commit": False})
+    try:
+        partitions = [TopicPartition(topic, p) for p in reader.list_topics(topic).topics[topic].partitions]
+        ends = [reader.get_watermark_offsets(p)[1] for p in partitions]
+        at = [max(p.offset, 0) for p in reader.committed(partitions)]
+        return at == ends
+    finally:
+        reader.close()
 
 
 def _pids(folder: Path) -> set[int]:
@@ -123,10 +138,11 @@ def test_a_killed_process_loses_and_repeats_nothing(kafka: Cluster, tmp_path: Pa
     config = tmp_path / "fleet.toml"
     config.write_text(CONFIG.format(bootstrap=kafka.bootstrap, prefix=prefix, folder=tmp_path))
     run_init(config, dry_run=False)
-    _send(kafka, f"{prefix}.frames", range(200))
-    _start(config, tmp_path, 3, kill=True)
-    _send(kafka, f"{prefix}.frames", range(200, FRAMES))
-    _start(config, tmp_path, 6, kill=False)
-    _start(config, tmp_path, 3, kill=False)  # a resumed sink publishes what the store covers
-    closed = int((10 * (FRAMES - 1) - 5) // 60)
-    assert _in_lake(tmp_path) == (PACKS * closed, 0)
+    topic, wanted = f"{prefix}.frames", PACKS * int((10 * (FRAMES - 1) - 5) // 60)
+    _send(kafka, topic, range(200))
+    _start(config, tmp_path, lambda: _all_durable(kafka, topic, prefix), kill=True)
+    _send(kafka, topic, range(200, FRAMES))
+    _start(config, tmp_path, lambda: _all_durable(kafka, topic, prefix), kill=False)
+    # a resumed sink publishes what the store covers
+    _start(config, tmp_path, lambda: _in_lake(tmp_path)[0] >= wanted, kill=False)
+    assert _in_lake(tmp_path) == (wanted, 0)
