@@ -205,6 +205,14 @@ def train_anomaly(
 
 
 @app.command()
+def doctor(config: Annotated[Path, typer.Option(help="Settings of a run, TOML.")]) -> None:
+    """Check settings, packs, broker, topics, clock and disks, and say what to do."""
+    from flows.doctor import run_doctor  # noqa: PLC0415 - see demo
+
+    raise typer.Exit(run_doctor(config))
+
+
+@app.command()
 def status(
     config: Annotated[Path, typer.Option(help="Settings of the run, TOML.")],
     once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
