@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from schemas.limit_profile import default_limits
-from schemas.limits import ACTIONS, FAST, NEEDS, QUANTITIES, TIERS, Limit, slowest, too_slow, worst_detection_s
+from schemas.limits import ACTIONS, QUANTITIES, TIERS, Limit, default_limits, too_slow, worst_detection_s
 from schemas.pack import load_pack, pack_names
 
 ROW = Limit("cell_v", "MSL", 4.25, True, "any", 0.5, 3, 2.0, 0.02, "open_at_standstill", True, "standby")
