@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from flows.observe import Observer, ObserveSettings
+from flows.observe import METRICS, Observer, ObserveSettings
 from flows.supervisor import heartbeats
 from tests.support.broker import free_ports
 
@@ -43,3 +44,10 @@ def test_metrics_are_served_on_loopback() -> None:
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
     assert 'ibms_incidents_opened_total{kind="leak"} 1.0' in text
     assert "ibms_ready 1.0" in text
+
+
+def test_the_dashboard_shows_every_metric_and_no_other() -> None:
+    folder = Path(__file__).parents[2] / "flows" / "deploy" / "grafana" / "dashboards"
+    (board,) = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+    asked = " ".join(target["expr"] for panel in board["panels"] for target in panel["targets"])
+    assert set(re.findall(r"ibms_\w+", asked)) == set(METRICS)
