@@ -34,6 +34,11 @@ def write(directory: Path, name: str, turn: int, header: dict[str, Any], parts: 
             _write_all(file.fileno(), pieces[first : first + _MOST])
         os.fdatasync(file.fileno())
     unnamed.replace(path)
+    folder = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name is on disk before the snapshot that mentions it
+    finally:
+        os.close(folder)
 
 
 def _write_all(handle: int, pieces: list[memoryview]) -> None:
