@@ -1,7 +1,7 @@
-"""Which limits are broken, for long enough and by fresh values, and what that means for the contactors.
+"""Which limits are broken, for long enough and by fresh values, and what that means for current and contactors.
 
-Pure: the next state and a verdict follow from the table, the state and one sample.  Standard library only: nothing
-on the way from a bus to an open contactor waits for an import.
+Pure: the next state and the decisions follow from the table, the state, the facts and the time.  Standard library
+and schemas only: nothing on the way from a bus to an open contactor waits for an import.
 
 What opens, and when: while the vehicle moves only over-current and a crash open at once, since an open contactor takes
 traction, regeneration and the low-voltage supply; whatever else asks for it alarms, takes the current to zero and asks
@@ -11,38 +11,22 @@ for a stop.  Below 5 km/h, and while plugged in, it opens.  An unknown speed is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from schemas.limits import ACTIONS, Limit, worst_detection_s
+from schemas.limit_words import cleared_text, fired_text, subject_of
+from schemas.limits import ACTIONS, DIRECTED, FAST, Limit
 
 STANDSTILL_KMH = 5.0
-_NS = 10**9
-_FAST = frozenset({"current_a"})  # quantities whose open_now holds at speed
+UNSEEN, INSIDE, NEAR, BEYOND = range(4)  # where a value stands: NEAR is inside the bound, but not by the hysteresis
+FREE, DERATE, ZERO = range(3)  # what is asked of a current
+UNKNOWNS = frozenset({"silence", "cells_missing", "probes_missing", "invalid"})  # rows about what is not known
 _INFORM, _DERATE, _ZERO, _STANDSTILL, _NOW = range(len(ACTIONS))
-_SEVERITY = {action: rank for rank, action in enumerate(ACTIONS)}
-# The signal whose message brings a quantity, its unit, and what its text calls the value.
-SIGNAL_OF = {
-    "cell_v": "cell_v",
-    "cell_dev_v": "cell_v",
-    "sum_mismatch_v": "cell_v",
-    "temp_c": "temp_c",
-    "temp_dev_c": "temp_c",
-    "current_a": "current_a",
-    "pack_v": "pack_v",
-    "isolation_ohm_per_v": "isolation_ohm",
-}
-_UNITS = {
-    "cell_v": ("V", 2, "cell {}"),
-    "cell_dev_v": ("V from the median", 2, "cell {}"),
-    "sum_mismatch_v": ("V between sum of cells and pack sensor", 1, "pack"),
-    "temp_c": ("°C", 1, "probe {}"),
-    "temp_dev_c": ("K from the mean", 1, "probe {}"),
-    "current_a": ("A", 1, "{}"),
-    "pack_v": ("V", 1, "pack"),
-    "isolation_ohm_per_v": ("Ω/V isolation", 0, "pack"),
-}
+_RANK = {action: rank for rank, action in enumerate(ACTIONS)}
+_ASKED = {_INFORM: FREE, _DERATE: DERATE, _ZERO: ZERO, _STANDSTILL: ZERO, _NOW: ZERO}
+_HIGH = frozenset({"cell_v", "pack_v"})  # too high forbids charging, too low discharging
+_ONE_WAY = {"overcharge_share": "charge", "overdischarge_share": "discharge", "deep_discharge_v": "discharge"}
 _DONE = {
     _INFORM: "noted",
     _DERATE: "current limited",
@@ -50,227 +34,304 @@ _DONE = {
     _STANDSTILL: "stop requested, contactors open at standstill",
     _NOW: "contactors opened",
 }
+_NS = 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """A pack's limits and what their values need.
+class Measure(NamedTuple):
+    """The lowest and the highest fresh value of a quantity in one group, the places that one message brings.
 
-    `idle_a`: smaller currents flow in neither direction.  `sum_offset_v`: of the pack sensor over the sum of the
-    cells.  `max_pack_v`: what isolation is divided by (UN R100: Ω per volt of the highest pack voltage).
+    `low_at`, `high_at`: cell, probe or message from 1, 0 for the pack.  In rows with a direction the charging side is
+    `high` and the discharging side `-low`.
     """
 
-    limits: tuple[Limit, ...]
-    idle_a: float
-    sum_offset_v: float
-    max_pack_v: float
+    group: int
+    low: float
+    low_at: int
+    high: float
+    high_at: int
 
 
-class Sample(NamedTuple):
-    """What is known at one tick; NaN = not available.
+class Facts(NamedTuple):
+    """What is newly known at one tick; NaN = not available.
 
-    `fresh` names the signals (values of SIGNAL_OF) that a new message brought since the tick before: a held value
-    is never counted twice.  `unknown` names what sensing cannot vouch for, such as a stale signal.
+    `measures` holds a quantity only where a new message brought it (or a tick, for rows about silence): a held
+    value is never counted twice.
     """
 
-    t_ns: int  # monotonic
-    fresh: frozenset[str]
-    cell_v: tuple[float, ...] = ()
-    temp_c: tuple[float, ...] = ()
+    measures: Mapping[str, Sequence[Measure]]
     current_a: float = math.nan  # + charging
-    pack_v: float = math.nan
-    isolation_ohm: float = math.nan
     speed_kmh: float = math.nan
-    plugged: bool = False
-    crash: bool = False
+    plugged: bool = False  # at a charger: stands, whatever the speed sensor does not say
     standby: bool = False  # somebody asks for standby: clears latches whose cause is gone
-    unknown: tuple[str, ...] = ()
+    service: bool = False  # somebody with a tool asks for it
+
+
+class Count(NamedTuple):
+    """How one group of values stands to a bound: by how many fresh samples in a row it is crossed, and since when."""
+
+    samples: int = 0
+    since_ns: int = 0
+    place: int = UNSEEN
 
 
 class RowState(NamedTuple):
-    """Where one limit stands: since when and by how many samples in a row it is crossed, and whether it has fired."""
+    """Where one limit stands; `since_ns`, `at` and `value` are those with which it fired."""
 
-    since_ns: int = 0
-    samples: int = 0
+    counts: tuple[Count, ...]
     active: bool = False
-    clear: bool = True  # the newest value is inside the bound by its hysteresis
+    since_ns: int = 0
+    at: int = 0
+    value: float = 0.0
 
 
 State = tuple[RowState, ...]
 
 
 class Decision(NamedTuple):
-    """A limit that fired or cleared."""
+    """A limit that fired or cleared.
 
-    row: int
+    `subject` is what it is about in plain words ("cell 23"), `value` what fired or cleared it (NaN where a request
+    cleared it), `since_ns` the first sample beyond the bound, `action` what is done now.
+    """
+
+    key: str
     limit: Limit
     active: bool
-    subject: int  # cell or probe from 1; 0 is the pack
+    subject: str
     value: float
-    held_s: float
+    since_ns: int
+    action: str
     text: str
 
 
 class Verdict(NamedTuple):
-    """What the vehicle should do now; `open`: the contactors, as soon as they may break the current."""
+    """What the vehicle should do now.
+
+    `open`: the contactors, as soon as they may break the current; `at_once`: even at speed.  `stop`: ask the driver
+    for a stop.  `charge`, `discharge`: FREE, DERATE or ZERO.  `blind`: for want of knowledge alone.  `close_allowed`:
+    nothing stands against closing, and every row that could open has seen values.  `causes`: keys of the rows that ask
+    for more than a note, gravest first.
+    """
 
     open: bool
-    zero_current: bool
-    derate: bool
+    at_once: bool
     stop: bool
+    charge: int
+    discharge: int
+    blind: bool
     close_allowed: bool
-    decisions: tuple[Decision, ...]
+    causes: tuple[str, ...]
 
 
-def fresh_state(rules: Rules) -> State:
-    """Give the state in which no limit is crossed."""
-    return (RowState(),) * len(rules.limits)
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows that can be evaluated, and what their values need.
+
+    `groups`: in how many groups each row's values come.  `idle_a`: smaller currents flow in neither direction.
+    `names`: of the places of a quantity that are neither cells nor probes.  `by_quantity`, `keys` and `for_ns` follow
+    from the rows.
+    """
+
+    rows: tuple[Limit, ...]
+    groups: tuple[int, ...]
+    idle_a: float
+    names: Mapping[str, tuple[str, ...]]
+    by_quantity: Mapping[str, tuple[int, ...]]
+    keys: tuple[str, ...]
+    for_ns: tuple[int, ...]
 
 
-def not_evaluated(rules: Rules, absent: Iterable[str]) -> list[Limit]:
-    """Name the limits that need a signal which the vehicle does not send."""
-    gone = set(absent)
-    needs = {"sum_mismatch_v": {"cell_v", "pack_v"}}
-    return [row for row in rules.limits if needs.get(row.quantity, {SIGNAL_OF[row.quantity]}) & gone]
+def table_of(
+    rows: Iterable[Limit],
+    idle_a: float,
+    groups: Mapping[str, int] | None = None,
+    names: Mapping[str, tuple[str, ...]] | None = None,
+) -> Table:
+    """Make a table; `groups` counts the groups of a quantity where there is more than one."""
+    rows = tuple(rows)
+    counted = groups or {}
+    by_quantity: dict[str, tuple[int, ...]] = {}
+    for k, row in enumerate(rows):
+        by_quantity[row.quantity] = (*by_quantity.get(row.quantity, ()), k)
+    return Table(
+        rows=rows,
+        groups=tuple(counted.get(row.quantity, 1) for row in rows),
+        idle_a=idle_a,
+        names=dict(names or {}),
+        by_quantity=by_quantity,
+        keys=tuple(key_of(row) for row in rows),
+        for_ns=tuple(round(row.for_s * _NS) for row in rows),
+    )
 
 
-def too_slow(rules: Rules, period_s: Mapping[str, float], delay_s: float) -> list[str]:
-    """Say, one line a row, which limits cannot fire within their `max_detect_s` at their signals' periods."""
-    return [
-        f"{row.quantity} {row.tier} ({row.direction}, {'over' if row.over else 'under'} {row.bound:g}): "
-        f"worst detection must be ≤ {row.max_detect_s:g} s; got {worst:g} s "
-        f"({SIGNAL_OF[row.quantity]} every {period:g} s)"
-        for row in rules.limits
-        if (period := period_s.get(SIGNAL_OF[row.quantity])) is not None
-        and (worst := worst_detection_s(row, period, delay_s)) > row.max_detect_s
-    ]
+def key_of(row: Limit) -> str:
+    """Name a row as latches and journals do: quantity, tier, side and direction."""
+    return f"{row.quantity}/{row.tier}/{'over' if row.over else 'under'}/{row.direction}"
 
 
-def step(rules: Rules, state: State, sample: Sample) -> tuple[State, Verdict]:
-    """Judge one sample."""
-    standing = sample.plugged or sample.speed_kmh < STANDSTILL_KMH  # NaN is no standstill
-    rows: list[RowState] = []
-    decisions: list[Decision] = []
-    extremes: dict[str, tuple[float, int, float, int]] = {}
-    worst = _NOW if sample.crash else -1
-    for number, (limit, was) in enumerate(zip(rules.limits, state, strict=True)):
-        now, value, subject = was, math.nan, 0
-        if SIGNAL_OF[limit.quantity] in sample.fresh:
-            if limit.quantity not in extremes:
-                extremes[limit.quantity] = _extremes(rules, limit.quantity, sample)
-            value, subject = _value(extremes[limit.quantity], limit)
-            if not math.isnan(value):
-                now = _counted(rules, limit, was, value, sample)
-        if now.active and limit.latch and sample.standby and limit.reset == "standby" and now.clear:
-            now = RowState()
-        if now.active != was.active:
-            held_s = (sample.t_ns - (now if now.active else was).since_ns) / _NS
-            decisions.append(_decision(number, limit, now, subject, value, held_s, standing=standing))
-        if now.active:
-            worst = max(worst, _effect(limit, standing=standing))
-        rows.append(now)
-    return tuple(rows), _verdict(rows, rules, worst, sample, tuple(decisions), standing=standing)
-
-
-def serviced(rules: Rules, state: State) -> State:
-    """Clear every latch whose cause is gone, as somebody with a tool may."""
+def fresh_state(table: Table, latched: Iterable[str] = ()) -> State:
+    """Give the state in which nothing was seen yet, with the latches (keys) that an earlier run left."""
+    kept = frozenset(latched)
     return tuple(
-        RowState() if row.active and limit.latch and row.clear else row
-        for limit, row in zip(rules.limits, state, strict=True)
+        RowState((Count(),) * groups, active=key in kept and row.latch)
+        for row, key, groups in zip(table.rows, table.keys, table.groups, strict=True)
     )
 
 
-def _verdict(
-    rows: list[RowState],
-    rules: Rules,
-    worst: int,
-    sample: Sample,
-    decisions: tuple[Decision, ...],
-    *,
-    standing: bool,
-) -> Verdict:
-    """Join what the limits ask for with what is not known: that alone never opens at speed."""
-    blind = bool(sample.unknown)
-    latched = any(row.active and limit.latch for limit, row in zip(rules.limits, rows, strict=True))
+def latched(table: Table, state: State) -> tuple[str, ...]:
+    """Name the latches that must survive a restart."""
+    return tuple(key for row, key, now in zip(table.rows, table.keys, state, strict=True) if now.active and row.latch)
+
+
+def standing(facts: Facts) -> bool:
+    """Say whether the vehicle stands: below 5 km/h, or plugged in with an unknown speed."""
+    if math.isnan(facts.speed_kmh):
+        return facts.plugged
+    return facts.speed_kmh < STANDSTILL_KMH
+
+
+def step(table: Table, state: State, facts: Facts, now_ns: int) -> tuple[State, tuple[Decision, ...]]:
+    """Judge what is new; decisions come in the order of the rows."""
+    changed: dict[int, RowState] = {}
+    values: dict[int, tuple[float, int]] = {}
+    for quantity, measures in facts.measures.items():
+        for k in table.by_quantity.get(quantity, ()):
+            now, value = _judged(table, k, state[k], measures, facts, now_ns)
+            if now is not state[k]:
+                changed[k], values[k] = now, value
+    if facts.standby or facts.service:
+        for k, row in enumerate(table.rows):
+            now = changed.get(k, state[k])
+            if now.active and row.latch and (facts.service or row.reset == "standby") and _inside(now.counts):
+                changed[k] = now._replace(active=False)
+    if not changed:
+        return state, ()
+    rows = list(state)
+    decisions = []
+    for k in sorted(changed):
+        was, rows[k] = state[k], changed[k]
+        if rows[k].active != was.active:
+            decisions.append(_decision(table, k, was, rows[k], values.get(k, (math.nan, was.at)), facts, now_ns))
+    return tuple(rows), tuple(decisions)
+
+
+def verdict(table: Table, state: State, facts: Facts) -> Verdict:
+    """Join what the broken limits ask for."""
+    stands = standing(facts)
+    asked = {"charge": FREE, "discharge": FREE}
+    causes: list[tuple[int, str]] = []
+    opens = at_once = stop = known = blind = unsafe = False
+    for row, key, now in zip(table.rows, table.keys, state, strict=True):
+        rank = _RANK[row.action]
+        if rank >= _STANDSTILL and not now.active:
+            unsafe = unsafe or any(c.place in {UNSEEN, BEYOND} for c in now.counts)
+        if not now.active or rank == _INFORM:
+            continue
+        causes.append((-rank, key))
+        for way in _ways(row):
+            asked[way] = max(asked[way], _ASKED[rank])
+        if rank >= _ZERO:
+            unknown = row.quantity in UNKNOWNS
+            known, blind = known or not unknown, blind or unknown
+            stop = stop or (unknown and not stands)  # what is not known asks for the stop before it opens
+        if rank >= _STANDSTILL:
+            fast = rank == _NOW and row.quantity in FAST
+            opens, at_once, unsafe = opens or fast or stands, at_once or fast, True
+            stop = stop or not (fast or stands)
+            # what opens at the stop takes some of the other direction's current too
+            asked = {way: max(level, DERATE) for way, level in asked.items()}
     return Verdict(
-        open=worst == _NOW or (blind and standing),
-        zero_current=worst >= _ZERO or blind,
-        derate=worst >= _DERATE or blind,
-        stop=worst == _STANDSTILL or (blind and not standing),
-        close_allowed=not (blind or latched or sample.crash or worst >= _ZERO),
-        decisions=decisions,
+        open=opens,
+        at_once=at_once,
+        stop=stop,
+        charge=asked["charge"],
+        discharge=asked["discharge"],
+        blind=blind and not known,
+        close_allowed=not unsafe,
+        causes=tuple(key for _, key in sorted(causes)),
     )
 
 
-def _effect(limit: Limit, *, standing: bool) -> int:
-    """Give what an active limit does now, which is not always what its row says."""
-    asked = _SEVERITY[limit.action]
-    if asked < _STANDSTILL:
-        return asked
-    return _NOW if standing or (asked == _NOW and limit.quantity in _FAST) else _STANDSTILL
+def _ways(row: Limit) -> tuple[str, ...]:
+    """Name the directions whose current a broken row takes back."""
+    if row.direction != "any":
+        return (row.direction,)
+    if row.quantity in _HIGH:
+        return ("charge",) if row.over else ("discharge",)
+    way = _ONE_WAY.get(row.quantity)
+    return (way,) if way else ("charge", "discharge")
 
 
-def _counted(rules: Rules, limit: Limit, was: RowState, value: float, sample: Sample) -> RowState:
+def _judged(
+    table: Table, k: int, was: RowState, measures: Sequence[Measure], facts: Facts, now_ns: int
+) -> tuple[RowState, tuple[float, int]]:
+    """Give where a row stands after fresh values, and the value and place that moved it; `was` if nothing changed."""
+    row = table.rows[k]
+    counts: list[Count] | None = None
+    fired, moved, since = False, (math.nan, was.at), 0
+    for measure in measures:
+        value, at = _side(row, measure)
+        if math.isnan(value):
+            continue
+        count = was.counts[measure.group]
+        now = _counted(table, k, count, value, facts, now_ns)
+        if now == count:
+            continue
+        counts = list(was.counts) if counts is None else counts
+        counts[measure.group] = now
+        over = now.samples >= row.min_samples and now_ns - now.since_ns >= table.for_ns[k]
+        if over and not fired:
+            fired, moved, since = True, (value, at), now.since_ns
+        elif not fired:
+            moved = (value, at)
+    if counts is None:
+        return was, moved
+    if fired and not was.active:
+        return RowState(tuple(counts), active=True, since_ns=since, at=moved[1], value=moved[0]), moved
+    stays = was.active and (row.latch or not _inside(counts))
+    return was._replace(counts=tuple(counts), active=stays), moved
+
+
+def _counted(table: Table, k: int, count: Count, value: float, facts: Facts, now_ns: int) -> Count:
     """Count one fresh value; a bound is crossed by reaching it."""
-    beyond = value - limit.bound if limit.over else limit.bound - value
-    clear = beyond <= -limit.hysteresis
-    if beyond < 0 or not _flows(rules, limit.direction, sample.current_a):
-        if was.active and (limit.latch or not clear):
-            return was._replace(samples=0, clear=clear)
-        return RowState(clear=clear)
-    since = was.since_ns if was.samples else sample.t_ns
-    samples = was.samples + 1
-    fired = samples >= limit.min_samples and sample.t_ns - since >= round(limit.for_s * _NS)
-    return RowState(since, samples, was.active or fired, clear=False)
+    row = table.rows[k]
+    beyond = value - row.bound if row.over else row.bound - value
+    place = BEYOND if beyond >= 0 else INSIDE if beyond <= -row.hysteresis else NEAR
+    if place != BEYOND or not _flows(table, row, facts.current_a):
+        return Count(0, 0, place)
+    return Count(count.samples + 1, count.since_ns if count.samples else now_ns, BEYOND)
 
 
-def _flows(rules: Rules, direction: str, current_a: float) -> bool:
-    """Say whether current may flow in a limit's direction; an unknown one may."""
-    if direction == "any" or math.isnan(current_a):
+def _side(row: Limit, measure: Measure) -> tuple[float, int]:
+    """Give the value that a row looks at, and its place."""
+    if row.quantity in DIRECTED and row.direction == "discharge":
+        return -measure.low, measure.low_at
+    return (measure.high, measure.high_at) if row.over else (measure.low, measure.low_at)
+
+
+def _flows(table: Table, row: Limit, current_a: float) -> bool:
+    """Say whether current may flow in a row's direction; an unknown one may."""
+    if row.direction == "any" or row.quantity in DIRECTED or math.isnan(current_a):
         return True
-    return current_a > rules.idle_a if direction == "charge" else current_a < -rules.idle_a
+    return current_a > table.idle_a if row.direction == "charge" else current_a < -table.idle_a
 
 
-def _value(extremes: tuple[float, int, float, int], limit: Limit) -> tuple[float, int]:
-    low, low_at, high, high_at = extremes
-    if limit.quantity == "current_a":  # magnitude in the row's direction
-        return (high, 0) if limit.direction == "charge" else (-low, 0)
-    return (high, high_at) if limit.over else (low, low_at)
-
-
-def _extremes(rules: Rules, quantity: str, sample: Sample) -> tuple[float, int, float, int]:
-    """Give lowest and highest value of a quantity with cell or probe from 1; NaN where nothing is known."""
-    values: Iterable[float]
-    if quantity in {"cell_v", "cell_dev_v"}:
-        values = sample.cell_v
-    elif quantity in {"temp_c", "temp_dev_c"}:
-        values = sample.temp_c
-    else:
-        one = {
-            "current_a": sample.current_a,
-            "pack_v": sample.pack_v,
-            "isolation_ohm_per_v": sample.isolation_ohm / rules.max_pack_v,
-            "sum_mismatch_v": abs(sample.pack_v - math.fsum(sample.cell_v) - rules.sum_offset_v),
-        }[quantity]
-        return one, 0, one, 0
-    known = sorted((v, at) for at, v in enumerate(values, 1) if not math.isnan(v))
-    if not known:
-        return math.nan, 0, math.nan, 0
-    (low, low_at), (high, high_at) = known[0], known[-1]
-    if quantity in {"cell_v", "temp_c"}:
-        return low, low_at, high, high_at
-    middle = known[len(known) // 2][0] if quantity == "cell_dev_v" else math.fsum(v for v, _ in known) / len(known)
-    off, at = max((middle - low, low_at), (high - middle, high_at))
-    return off, at, off, at
+def _inside(counts: Iterable[Count]) -> bool:
+    """Say whether every group was seen inside the bound by the hysteresis."""
+    return all(count.place == INSIDE for count in counts)
 
 
 def _decision(
-    number: int, limit: Limit, now: RowState, subject: int, value: float, held_s: float, *, standing: bool
+    table: Table, k: int, was: RowState, now: RowState, moved: tuple[float, int], facts: Facts, now_ns: int
 ) -> Decision:
-    unit, digits, name = _UNITS[limit.quantity]
-    who = name.format(f"{limit.direction} current" if limit.quantity == "current_a" else subject)
-    what = "limit" if now.active else "back inside the limit of"
-    done = _DONE[_effect(limit, standing=standing)] if now.active else "cleared"
-    at = f"{who} at {value:.{digits}f} {unit}" if not math.isnan(value) else who
-    text = f"{at}, {what} {limit.bound:g} {unit.split()[0]} for {held_s:.1f} s: {done}"
-    return Decision(number, limit, now.active, subject, value, held_s, text)
+    row = table.rows[k]
+    value, at = moved
+    subject = subject_of(row, at, table.names.get(row.quantity, ()))
+    rank = _RANK[row.action]
+    if rank >= _STANDSTILL:
+        rank = _NOW if standing(facts) or (rank == _NOW and row.quantity in FAST) else _STANDSTILL
+    done = _DONE[rank] if now.active else "cleared"
+    since_ns = (now if now.active else was).since_ns
+    held_s = (now_ns - since_ns) / _NS
+    words = fired_text(row, subject, value, held_s, done) if now.active else cleared_text(row, subject, value, held_s)
+    return Decision(table.keys[k], row, now.active, subject, value, since_ns, done, words)

@@ -1,8 +1,8 @@
-"""Protection limits as data: rows of three tiers, and the default profile of a chemistry."""
+"""Protection limits as data: rows of three tiers, what they may watch, and what they need for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.checked import Table
@@ -19,14 +19,81 @@ RESETS = (
 # What a row may watch, and the bounds it may have.
 QUANTITIES: dict[str, tuple[float, float]] = {
     "cell_v": (0.0, 6.0),  # any cell group, V
-    "temp_c": (-60.0, 150.0),  # any probe, °C
-    "current_a": (0.0, 10_000.0),  # magnitude in the row's direction, A
+    "deep_discharge_v": (0.0, 6.0),  # any cell group, V: below it a cell is damaged for good
     "pack_v": (0.0, 6_000.0),  # V
+    "overcharge_share": (0.0, 1.0),  # of nominal Ah, charged since a cell is at its operating maximum
+    "overdischarge_share": (0.0, 1.0),  # of nominal Ah, discharged since a cell is at its recommended minimum
+    "temp_c": (-60.0, 150.0),  # any probe, °C
+    "temp_rate_c_per_s": (0.0, 100.0),  # rise of any probe over 10 s, K/s
+    "temp_spread_c": (0.0, 150.0),  # hottest - coldest probe, K
+    "current_a": (0.0, 10_000.0),  # magnitude in the row's direction, A
+    "rms_a": (0.0, 10_000.0),  # root mean square in the row's direction over RMS_TAU_S (I²t), A
+    "short_a": (0.0, 100_000.0),  # magnitude in either direction, A: evidence of a short circuit
+    "current_mismatch_a": (0.0, 10_000.0),  # |current_a - current2_a|, A
+    "open_current_a": (0.0, 10_000.0),  # magnitude while the contactors are commanded open, A
+    "disobeyed_a": (0.0, 10_000.0),  # beyond the allowed current in the row's direction, A
     "isolation_ohm_per_v": (0.0, 1e6),  # isolation resistance over maximum pack voltage, Ω/V (UN R100)
     "cell_dev_v": (0.0, 6.0),  # |cell - median|, V
     "temp_dev_c": (0.0, 150.0),  # |probe - mean|, K
-    "sum_mismatch_v": (0.0, 1_000.0),  # |sum of cells - pack_v - sum_offset_v|, V
+    "sum_mismatch_v": (0.0, 1_000.0),  # |sum of cells - pack_v - sum_offset_v|, V, not while the current steps
+    "interlock_open": (0.5, 1.0),  # 1 where the high-voltage interlock loop is open
+    "crash": (0.5, 1.0),  # 1 where the vehicle reports a crash
+    "thermal_event": (0.5, 1.0),  # 1 where a cell or probe meets the rule of GB 38031-2025 in its vehicle form
+    "feedback_mismatch": (0.5, 1.0),  # 1 where a contactor is not as commanded
+    "weld": (0.5, 1.0),  # 1 where a contactor commanded open conducts
+    "precharge_failures": (1.0, 100.0),  # tries in a row
+    "silence": (1.0, 100.0),  # age of a message with cell voltages, temperatures, current or pack voltage, in periods
+    "silence_minor": (1.0, 100.0),  # age of any other message, in periods
+    "cells_missing": (1.0, 2000.0),  # cell groups without a usable value
+    "probes_missing": (1e-4, 1.0),  # share of the probes without a usable value
+    "invalid": (1.0, 10.0),  # how many of current and pack voltage came out of range, stuck or empty
+    "invalid_minor": (1.0, 20.0),  # how many other values did
+    "frozen_s": (1.0, 3600.0),  # since any voltage or current changed while current flows, s
 }
+RMS_TAU_S = 60.0  # time constant of the thermal image (first order, as IEC 60255-149)
+DIRECTED = frozenset({"current_a", "rms_a", "disobeyed_a"})  # need over = true and a direction
+# Over-current evidence and a crash: all that may open at speed.
+FAST = frozenset({"current_a", "rms_a", "short_a", "crash"})
+
+# The signals that a quantity needs, each one of its alternatives; () is watched at every tick, whatever is sent.
+NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "cell_v": (("cell_v",),),
+    "deep_discharge_v": (("cell_v",),),
+    "pack_v": (("pack_v",),),
+    "overcharge_share": (("cell_v",), ("current_a",)),
+    "overdischarge_share": (("cell_v",), ("current_a",)),
+    "temp_c": (("temp_c",),),
+    "temp_rate_c_per_s": (("temp_c",),),
+    "temp_spread_c": (("temp_c",),),
+    "current_a": (("current_a",),),
+    "rms_a": (("current_a",),),
+    "short_a": (("current_a",),),
+    "current_mismatch_a": (("current_a",), ("current2_a",)),
+    "open_current_a": (("current_a",),),
+    "disobeyed_a": (("current_a",),),
+    "isolation_ohm_per_v": (("isolation_ohm",),),
+    "cell_dev_v": (("cell_v",),),
+    "temp_dev_c": (("temp_c",),),
+    "sum_mismatch_v": (("cell_v",), ("pack_v",), ("current_a",)),
+    "interlock_open": (("hvil",),),
+    "crash": (("crash",),),
+    "thermal_event": (("cell_v",), ("temp_c",)),
+    "feedback_mismatch": (("plus_closed", "minus_closed", "precharge_closed"),),
+    "weld": (("link_v", "plus_closed", "minus_closed"),),
+    "precharge_failures": (("link_v",),),
+    "silence": (),
+    "silence_minor": (),
+    "cells_missing": (("cell_v",),),
+    "probes_missing": (("temp_c",),),
+    "invalid": (("current_a", "pack_v"),),
+    "invalid_minor": (),
+    "frozen_s": (("current_a",),),
+}
+# Judged at every tick, not when a message comes: it is about what does not come, or about commands of our own.
+AT_TICKS = frozenset(
+    {"weld", "precharge_failures", "silence", "silence_minor", "cells_missing", "probes_missing", "invalid"}
+    | {"invalid_minor", "frozen_s"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +129,34 @@ def worst_detection_s(limit: Limit, period_s: float, delay_s: float = 0.0) -> fl
     return limit.for_s + (limit.min_samples + 1) * period_s + delay_s
 
 
-def too_slow(limits: Iterable[Limit], period_s: float, delay_s: float = 0.0) -> list[str]:
-    """Say, one line a row, which rows cannot act within their `max_detect_s` at that period."""
-    return [
-        f"{row.quantity} {row.tier} ({row.direction}, {'over' if row.over else 'under'} {row.bound:g}): "
-        f"worst detection must be ≤ {row.max_detect_s:g} s; got {worst:g} s "
-        f"(period {period_s:g} s, delay {delay_s:g} s)"
-        for row in limits
-        if (worst := worst_detection_s(row, period_s, delay_s)) > row.max_detect_s
-    ]
+def too_slow(limits: Iterable[Limit], period_s: Mapping[str, float], tick_s: float, delay_s: float = 0.0) -> list[str]:
+    """Say, one line a row, which rows cannot act within their `max_detect_s`.
+
+    `period_s`: of each signal that is sent.  Rows judged at ticks have the tick for a period; the others the
+    slowest signal they need, of alternatives the slowest that is sent.  Rows without a signal are left out.
+    """
+    lines = []
+    for row in limits:
+        period = tick_s if row.quantity in AT_TICKS else slowest(row.quantity, period_s)
+        if period is None or (worst := worst_detection_s(row, period, delay_s)) <= row.max_detect_s:
+            continue
+        side = "over" if row.over else "under"
+        lines.append(
+            f"{row.quantity} {row.tier} ({row.direction}, {side} {row.bound:g}): worst detection must be "
+            f"≤ {row.max_detect_s:g} s; got {worst:g} s (period {period:g} s, delay {delay_s:g} s)"
+        )
+    return lines
+
+
+def slowest(quantity: str, period_s: Mapping[str, float]) -> float | None:
+    """Give the longest period among the signals of a quantity, s; None where one that it needs is not sent."""
+    longest = 0.0
+    for alternatives in NEEDS[quantity]:
+        sent = [period_s[name] for name in alternatives if name in period_s]
+        if not sent:
+            return None
+        longest = max(longest, *sent)
+    return longest
 
 
 def read_limits(rows: list[Table]) -> tuple[Limit, ...]:
@@ -110,79 +196,10 @@ def _read(row: Table) -> Limit:
         row.refuse("max_detect_s", f"> for_s ({limit.for_s:g})", limit.max_detect_s)
     if limit.latch == (limit.reset == "auto"):
         row.refuse("reset", "auto where latch is false, standby or service where it is true", limit.reset)
-    if quantity == "current_a" and (not limit.over or limit.direction == "any"):
-        row.refuse("direction", "charge or discharge, with over = true, for current_a", limit.direction)
+    if quantity in DIRECTED and (not limit.over or limit.direction == "any"):
+        row.refuse("direction", f"charge or discharge, with over = true, for {quantity}", limit.direction)
+    if limit.for_s > 0 and limit.min_samples == 1:
+        row.refuse("min_samples", "≥ 2 where for_s > 0: one sample spans no time", limit.min_samples)
+    if limit.action == "open_now" and quantity not in FAST:
+        row.refuse("action", f"open_now only for {', '.join(sorted(FAST))}", limit.action)
     return limit
-
-
-# MOL, RSL, MSL of each chemistry.  Chosen so that healthy packs do not trip: recorded cells reach 4.209 V,
-# and a fast-charging car 54.4 °C.
-_CELL_MAX_V = {"nmc": (4.21, 4.23, 4.25), "lfp": (3.65, 3.70, 3.80)}
-_CELL_MIN_V = {"nmc": (3.00, 2.85, 2.70), "lfp": (2.70, 2.60, 2.50)}
-_TEMP_MAX_C = (50.0, 55.0, 60.0)
-_CURRENT = (1.0, 1.1, 1.25)  # of the pack's largest current
-# for_s and max_detect_s.  for_s follows foxBMS 2's counters; max_detect_s leaves room for a bus that sends a value
-# every 100 ms (current) to 2 s (temperature).
-_VOLTAGE_S = (0.5, 2.0)
-_CURRENT_S = (0.1, 0.6)
-_SLOW_S = (5.0, 15.0)
-_ISOLATION_S = (5.0, 30.0)
-
-
-def default_limits(chemistry: str, series: int, charge_max_a: float, discharge_max_a: float) -> tuple[Limit, ...]:
-    """Give the default profile: debounce times after foxBMS 2, bounds by chemistry.
-
-    MOL only writes state.  RSL warns and takes current back.  MSL opens: at speed only for over-current,
-    otherwise after the stop.  Cold never opens: it takes the current to zero.
-    """
-    v_max, v_min = _CELL_MAX_V[chemistry], _CELL_MIN_V[chemistry]
-    high, low = ("inform", "zero_current", "open_at_standstill"), ("inform", "derate", "open_at_standstill")
-    rows = [
-        *_tiers("cell_v", v_max, high, 0.02, _VOLTAGE_S),
-        *_tiers("cell_v", v_min, low, 0.05, _VOLTAGE_S, over=False),
-        *_tiers("pack_v", [series * v for v in v_max], high, 0.02 * series, _VOLTAGE_S),
-        *_tiers("pack_v", [series * v for v in v_min], low, 0.05 * series, _VOLTAGE_S, over=False),
-    ]
-    hot, fast = ("derate", "derate", "open_at_standstill"), ("inform", "derate", "open_now")
-    for way, cold_c, max_a in (("charge", 0.0, charge_max_a), ("discharge", -20.0, discharge_max_a)):
-        rows += _tiers("temp_c", _TEMP_MAX_C, hot, 2.0, _SLOW_S, way)
-        rows += _tiers("temp_c", [cold_c], ("zero_current",), 2.0, _SLOW_S, way, over=False)
-        rows += _tiers("current_a", [max_a * k for k in _CURRENT], fast, 0.05 * max_a, _CURRENT_S, way)
-    rows += _tiers("isolation_ohm_per_v", [500.0, 100.0], high[::2], 50.0, _ISOLATION_S, over=False)
-    rows += _tiers("cell_dev_v", [0.3], ("inform",), 0.05, _SLOW_S)
-    rows += _tiers("temp_dev_c", [10.0], ("inform",), 2.0, _SLOW_S)
-    mismatch = max(3.0, 0.03 * series * (v_max[0] + v_min[0]) / 2)
-    rows += _tiers("sum_mismatch_v", [mismatch], ("inform",), 1.0, _SLOW_S)
-    return tuple(rows)
-
-
-def _tiers(
-    quantity: str,
-    bounds: Iterable[float],
-    actions: tuple[str, ...],
-    hysteresis: float,
-    seconds: tuple[float, float],
-    direction: str = "any",
-    *,
-    over: bool = True,
-) -> list[Limit]:
-    """Give a row per bound: three are MOL, RSL and MSL, two RSL and MSL, one MOL if it acts, otherwise RSL."""
-    single = "RSL" if actions == ("inform",) else "MOL"
-    names = {1: (single,), 2: TIERS[1:], 3: TIERS}[len(actions)]
-    return [
-        Limit(
-            quantity=quantity,
-            tier=tier,
-            bound=round(bound, 3),
-            over=over,
-            direction=direction,
-            for_s=seconds[0],
-            min_samples=3,
-            max_detect_s=seconds[1],
-            hysteresis=round(hysteresis, 3),
-            action=action,
-            latch=tier == "MSL",
-            reset="auto" if tier != "MSL" else "service" if action == "open_now" else "standby",
-        )
-        for tier, bound, action in zip(names, bounds, actions, strict=True)
-    ]

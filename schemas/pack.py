@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from schemas.checked import ConfigError, Table, parse_toml, shown
 from schemas.ids import file_hash
-from schemas.limits import Limit, read_limits
+from schemas.limits import QUANTITIES, Limit, read_limits
 from schemas.monotone import between, pchip
 
 PACKS_DIR = Path(__file__).parent / "packs"
@@ -220,7 +220,7 @@ def _sizes(
 def _sized(pack: PackModel, series: int, probes: int, ah: float) -> PackModel:
     """Turn a generic model into one of that size: ohm fall with Ah, amperes and heat capacity grow."""
     size, tall = ah / pack.nominal_ah, series / pack.series
-    factor = {"current_a": size, **dict.fromkeys(_PER_PACK_V, tall)}
+    factor = {name: size for name in QUANTITIES if name.endswith("_a")} | dict.fromkeys(_PER_PACK_V, tall)
     r, thermal = pack.resistance, pack.thermal
     return replace(
         pack,

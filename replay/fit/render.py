@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from replay.fit.rc import Floats, Tables
-from schemas.limits import default_limits
+from schemas.limit_profile import default_limits
 
 
 @dataclass(frozen=True, slots=True)

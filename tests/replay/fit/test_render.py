@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from replay.fit.generic import lfp, nmc
 from replay.fit.render import PackSpec, render
-from schemas.limits import default_limits
+from schemas.limit_profile import default_limits
 from schemas.pack import parse_pack
 
 
