@@ -55,7 +55,7 @@ class EstimateConfig:
     borrowed_v: float = 4e-3  # of one that was measured on another kind,
     borrowed_soc: float = 0.005  # and along its SOC
     hysteresis_share: float = 0.4  # of the hysteresis that the pack file's number may miss
-    bias_c: float = 0.03  # and in proportion to the drop of R0 under 1 C
+    bias_c: float = 0.06  # and in proportion to the drop of R0 under 1 C
     bias_tau_s: float = 2e6
     bias_soc: float = 0.1  # change of SOC after which the table's error is another one
     scale: float = 0.2  # of all resistances against the table, in proportion

@@ -32,8 +32,6 @@ def test_what_was_committed_keeps_the_goals_but_for_those_named_here() -> None:
         "lg_hg2_left_out_m20c_mean_rmse_pct",
         "lg_hg2_left_out_m20c_from_third_mean_rmse_pct",
         "lg_hg2_left_out_m20c_from_third_worst_file_pct",
-        "lg_hg2_left_out_m10c_from_third_mean_rmse_pct",
-        "bmw_i3_soc_worst_trip_pct",
     }
 
 
