@@ -1,7 +1,10 @@
-"""When contactors close, and when they may open: precharge, feedback, welds and the current that they can break.
+"""When contactors close, and when they may open: precharge, welds and the current that they can break.
 
-Pure: commands follow from the settings, the state and one reading.  Both main contactors and the precharge relay
-start open, and open is where every fault ends.
+Pure: commands follow from the settings, the state, the request, what is sensed and the time.  Whether a contactor is
+where it was told to be, and whether current flows through open ones, are rows of the protection table.
+
+A restart never moves a contactor by itself: until it is known where they are, nothing is commanded (HOLD), for an
+opening at speed is a hazard and a closing without precharge another.
 """
 
 from __future__ import annotations
@@ -10,16 +13,17 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+HOLD, OPEN, CHECK, PRECHARGE, CLOSED = "hold", "open", "check", "precharge", "closed"
+PLUS, MINUS, PRE = 1, 2, 3  # which contactor is welded; 0 is none
 _NS = 10**9
-OPEN, PRECHARGE, CLOSED, OPENING = "open", "precharge", "closed", "opening"
 
 
 @dataclass(frozen=True, slots=True)
 class ContactorConfig:
     """What the contactors of a pack can bear; `break_current_a` has no default: opening above it welds or burns them.
 
-    Times after foxBMS 2: precharge is done when voltages differ by less than 1 V and less than 50 mA flows, within 2 s,
-    in 3 tries; a pause of 10 s between closings.
+    After foxBMS 2: precharge is done when the voltages differ by less than 1 V and less than 50 mA flows, within 2 s,
+    in 3 tries, 10 s apart; an opening waits up to 3 s for the current to fall or the fuse to trip.
     """
 
     break_current_a: float
@@ -28,10 +32,14 @@ class ContactorConfig:
     precharge_s: float = 2.0
     tries: int = 3
     pause_s: float = 10.0
-    feedback_s: float = 0.3  # within which a contactor is where it was told to be
-    fuse_s: float = 3.0  # that an over-current has to blow the fuse before the contactors open under load
-    leak_a: float = 0.5  # above which current flows that cannot, with all contactors open
-    leak_s: float = 0.2
+    fuse_s: float = 3.0
+    start_s: float = 1.0  # that feedback has to come after a start
+    check_s: float = 0.2  # with the minus contactor alone: a link that charges shows a welded plus
+    check_share: float = 0.2  # of the pack's voltage, by which it charges then
+    overlap_s: float = 0.1  # that precharge stays closed beside the plus contactor
+    weld_s: float = 0.5  # that feedback may take to say open
+    discharge_s: float = 120.0  # within which an open link falls below full_share of the pack's voltage
+    full_share: float = 0.9
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant; raises ValueError with the field, its value and what is accepted."""
@@ -41,123 +49,166 @@ class ContactorConfig:
                 raise ValueError(msg)
 
 
-class Reading(NamedTuple):
-    """What is known at one tick; NaN and None = not known.  Feedback is True where a contactor is closed."""
+class Request(NamedTuple):
+    """What is wanted.
 
-    t_ns: int  # monotonic
-    close: bool  # somebody wants the pack connected
-    must_open: bool  # protection wants it open
-    may_close: bool  # protection has seen every check pass
-    current_a: float
-    pack_v: float
-    link_v: float
+    `must_open` and `may_close` are protection's.  `standing`: an opening that no fault asks for waits for it.
+    `standby`: somebody asks for it, so tries count anew and what opened for a fault may close again.
+    """
+
+    close: bool
+    must_open: bool
+    may_close: bool
+    standing: bool
+    standby: bool = False
+
+
+class Feedback(NamedTuple):
+    """What is sensed; NaN and None = not known.  True where a contactor is closed."""
+
+    current_a: float = math.nan
+    pack_v: float = math.nan
+    link_v: float = math.nan
     plus: bool | None = None
     minus: bool | None = None
+    precharge: bool | None = None
 
 
 class Commands(NamedTuple):
-    """Which coils have current."""
+    """Which coils have current; with `hold` nothing is commanded.  `alerts` are for a person, in plain words."""
 
     plus: bool = False
     minus: bool = False
     precharge: bool = False
+    hold: bool = False
+    alerts: tuple[str, ...] = ()
 
 
 class State(NamedTuple):
-    """Where the contactors are in their sequence; `locked` holds the faults that only a service clears."""
+    """Where the contactors are in their sequence; times in ns, -1 = not."""
 
-    phase: str = OPEN
-    since_ns: int = 0
-    tries: int = 0
-    opened_ns: int | None = None  # of the last opening or given-up precharge
-    told_ns: int = 0  # of the last change of commands
-    leak_ns: int | None = None  # since when current flows that cannot
-    locked: frozenset[str] = frozenset()
-
-
-_COMMANDS = {
-    OPEN: Commands(),
-    PRECHARGE: Commands(minus=True, precharge=True),
-    CLOSED: Commands(plus=True, minus=True),
-    OPENING: Commands(plus=True, minus=True),
-}
-# Faults, and whether they lock.
-WELD, FEEDBACK, TIMEOUT, FUSE, LEAK = "weld", "feedback", "precharge timeout", "fuse did not trip", "current while open"
+    since_ns: int
+    phase: str = HOLD
+    failures: int = 0  # of precharge in a row
+    opened_ns: int = -1  # the last opening or given-up precharge, which the next closing keeps away from
+    must_ns: int = -1  # since when they must open and cannot
+    weld_ns: int = -1  # since when something conducts that must not
+    weld: int = 0  # PLUS, MINUS, PRE: taken for welded until a service
+    link_v: float = math.nan  # when the check began
+    locked: bool = False  # opened for a fault: closes again only after standby was asked for
 
 
-def step(cfg: ContactorConfig, state: State, reading: Reading) -> tuple[State, Commands, tuple[str, ...]]:
-    """Take one reading; gives the next state, the commands, and the faults that appeared."""
-    faults: list[str] = []
-    after = _FROM[state.phase](cfg, _watched(cfg, state, reading, faults), reading, faults)
-    if _COMMANDS[after.phase] != _COMMANDS[state.phase]:
-        after = after._replace(told_ns=reading.t_ns)
-    after = after._replace(locked=after.locked | set(faults))
-    return after, _COMMANDS[after.phase], tuple(f for f in faults if f not in state.locked)
+def step(
+    cfg: ContactorConfig, state: State, request: Request, feedback: Feedback, now_ns: int
+) -> tuple[State, Commands]:
+    """Take one tick; gives the next state and the commands."""
+    alerts: list[str] = []
+    after = _standby(state, request)
+    if after.phase in {HOLD, CLOSED}:
+        after = _closed(cfg, after, request, feedback, now_ns, alerts)
+    elif after.phase in {CHECK, PRECHARGE}:
+        after = _closing(cfg, after, request, feedback, now_ns, alerts)
+    else:
+        after = _open(cfg, after, request, feedback, now_ns, alerts)
+    overlaps = after.phase == CLOSED and now_ns - after.since_ns < cfg.overlap_s * _NS
+    return after, Commands(
+        plus=after.phase == CLOSED,
+        minus=after.phase in {CHECK, PRECHARGE, CLOSED},
+        precharge=after.phase == PRECHARGE or overlaps,
+        hold=after.phase == HOLD,
+        alerts=tuple(alerts),
+    )
 
 
 def serviced(state: State) -> State:
-    """Unlock, as somebody with a tool may; only from open contactors."""
-    return state._replace(locked=frozenset(), tries=0) if state.phase == OPEN else state
+    """Forget welds, as somebody with a tool may who has looked; only while nothing is closed."""
+    return state._replace(weld=0, weld_ns=-1) if state.phase == OPEN else state
 
 
-def _watched(cfg: ContactorConfig, state: State, now: Reading, faults: list[str]) -> State:
-    """Compare what the contactors do with what they were told."""
-    told = _COMMANDS[state.phase]
-    if now.t_ns - state.told_ns >= cfg.feedback_s * _NS:
-        for is_closed, wanted in ((now.plus, told.plus), (now.minus, told.minus)):
-            if is_closed is not None and is_closed != wanted:
-                faults.append(WELD if is_closed else FEEDBACK)
-    flows = state.phase == OPEN and abs(now.current_a) > cfg.leak_a
-    since = (state.leak_ns if state.leak_ns is not None else now.t_ns) if flows else None
-    if since is not None and now.t_ns - since >= cfg.leak_s * _NS:
-        faults.append(LEAK)
-    return state._replace(leak_ns=since)
+def _standby(state: State, request: Request) -> State:
+    """Count tries anew and unlock; only while nothing is closed."""
+    if state.phase == OPEN and request.standby and not request.must_open:
+        return state._replace(failures=0, locked=False)
+    return state
 
 
-def _from_open(cfg: ContactorConfig, state: State, now: Reading, faults: list[str]) -> State:
-    rested = state.opened_ns is None or now.t_ns - state.opened_ns >= cfg.pause_s * _NS
-    sound = now.may_close and not now.must_open and not state.locked and not faults
-    if now.close and sound and rested:
-        return state._replace(phase=PRECHARGE, since_ns=now.t_ns)
-    return state if now.close else state._replace(tries=0)
+def _closed(
+    cfg: ContactorConfig, state: State, request: Request, feedback: Feedback, now_ns: int, alerts: list[str]
+) -> State:
+    """Open when it must be, as soon as the current can be broken; when nobody wants it closed, at standstill."""
+    may_break = abs(feedback.current_a) <= cfg.break_current_a  # an unknown current they may not break
+    if request.must_open:
+        must_ns = state.must_ns if state.must_ns >= 0 else now_ns
+        if may_break:
+            return _opened(state, now_ns, locked=True)
+        if now_ns - must_ns < cfg.fuse_s * _NS:
+            return state._replace(must_ns=must_ns)
+        alerts.append(f"contactors opened under {_amperes(feedback)} after {cfg.fuse_s:g} s: the fuse did not trip")
+        return _opened(state, now_ns, locked=True)
+    state = state._replace(must_ns=-1)
+    if state.phase == HOLD:
+        if feedback.plus is False or feedback.minus is False:
+            return state._replace(phase=OPEN, since_ns=now_ns)
+        known = feedback.plus is not None and feedback.minus is not None
+        if not known and now_ns - state.since_ns < cfg.start_s * _NS:
+            return state
+        wanted = request.close and known  # where they are is not known, and nobody is harmed by an opening
+    else:
+        wanted = request.close
+    return _opened(state, now_ns) if request.standing and may_break and not wanted else state
 
 
-def _from_precharge(cfg: ContactorConfig, state: State, now: Reading, faults: list[str]) -> State:
-    if now.must_open or not now.close or faults:
-        return _opened(state, now)
-    if abs(now.pack_v - now.link_v) < cfg.precharge_v and abs(now.current_a) < cfg.precharge_a:
-        return state._replace(phase=CLOSED, since_ns=now.t_ns, tries=0)
-    if now.t_ns - state.since_ns < cfg.precharge_s * _NS:
+def _closing(
+    cfg: ContactorConfig, state: State, request: Request, feedback: Feedback, now_ns: int, alerts: list[str]
+) -> State:
+    """Look for a welded plus contactor with the minus alone, then precharge."""
+    passed_ns = now_ns - state.since_ns
+    if request.must_open or not request.may_close or not request.close:
+        return _opened(state, now_ns, locked=request.must_open or not request.may_close)
+    if state.phase == CHECK:
+        if feedback.link_v - state.link_v > cfg.check_share * feedback.pack_v:
+            alerts.append(f"link at {feedback.link_v:.0f} V before precharge: the plus contactor is welded")
+            return _opened(state, now_ns, locked=True)._replace(weld=PLUS)
+        return state._replace(phase=PRECHARGE, since_ns=now_ns) if passed_ns >= cfg.check_s * _NS else state
+    even = abs(feedback.pack_v - feedback.link_v) < cfg.precharge_v
+    if even and abs(feedback.current_a) < cfg.precharge_a:
+        return state._replace(phase=CLOSED, since_ns=now_ns, failures=0)
+    if passed_ns < cfg.precharge_s * _NS:
         return state
-    if state.tries + 1 >= cfg.tries:
-        faults.append(TIMEOUT)
-    return _opened(state, now)._replace(tries=state.tries + 1)
+    failures = state.failures + 1
+    alerts.append(
+        f"precharge failed, try {failures} of {cfg.tries}: link at {feedback.link_v:.1f} V, pack at "
+        f"{feedback.pack_v:.1f} V, {_amperes(feedback)} after {cfg.precharge_s:g} s"
+    )
+    return _opened(state, now_ns, locked=failures >= cfg.tries)._replace(failures=failures)
 
 
-def _from_closed(cfg: ContactorConfig, state: State, now: Reading, faults: list[str]) -> State:  # noqa: ARG001 - alike
-    if now.close and not now.must_open:
-        return state
-    return _opened(state, now) if _breakable(cfg, now) else state._replace(phase=OPENING, since_ns=now.t_ns)
+def _open(
+    cfg: ContactorConfig, state: State, request: Request, feedback: Feedback, now_ns: int, alerts: list[str]
+) -> State:
+    """Watch for what conducts though it is open, and close when asked, allowed, sound and rested."""
+    told = ((PLUS, feedback.plus), (MINUS, feedback.minus), (PRE, feedback.precharge))
+    stuck = next((which for which, closed in told if closed), 0)
+    full = feedback.link_v > cfg.full_share * feedback.pack_v
+    suspect, wait_s = (stuck, cfg.weld_s) if stuck else (PLUS if full else 0, cfg.discharge_s)
+    weld_ns = -1 if not suspect else state.weld_ns if state.weld_ns >= 0 else now_ns
+    weld = state.weld
+    if suspect and not weld and now_ns - weld_ns >= wait_s * _NS:
+        weld = suspect
+        alerts.append(f"the {('plus', 'minus', 'precharge')[weld - 1]} contactor conducts {wait_s:g} s after opening")
+    state = state._replace(weld_ns=weld_ns, weld=weld)
+    rested = state.opened_ns < 0 or now_ns - state.opened_ns >= cfg.pause_s * _NS
+    sound = not (request.must_open or state.locked or weld or stuck)
+    if request.close and request.may_close and sound and rested:
+        return state._replace(phase=CHECK, since_ns=now_ns, link_v=feedback.link_v)
+    return state
 
 
-def _from_opening(cfg: ContactorConfig, state: State, now: Reading, faults: list[str]) -> State:
-    if _breakable(cfg, now):
-        return _opened(state, now)
-    if not now.must_open:  # nobody but the driver wants it: wait for the current to fall
-        return state._replace(phase=CLOSED) if now.close else state._replace(since_ns=now.t_ns)
-    if now.t_ns - state.since_ns < cfg.fuse_s * _NS:
-        return state
-    faults.append(FUSE)
-    return _opened(state, now)
+def _opened(state: State, now_ns: int, *, locked: bool = False) -> State:
+    return state._replace(
+        phase=OPEN, since_ns=now_ns, opened_ns=now_ns, must_ns=-1, weld_ns=-1, locked=state.locked or locked
+    )
 
 
-_FROM = {OPEN: _from_open, PRECHARGE: _from_precharge, CLOSED: _from_closed, OPENING: _from_opening}
-
-
-def _breakable(cfg: ContactorConfig, now: Reading) -> bool:
-    """Say whether the contactors may break what flows; an unknown current they may not."""
-    return abs(now.current_a) <= cfg.break_current_a
-
-
-def _opened(state: State, now: Reading) -> State:
-    return state._replace(phase=OPEN, since_ns=now.t_ns, opened_ns=now.t_ns)
+def _amperes(feedback: Feedback) -> str:
+    return "an unknown current" if math.isnan(feedback.current_a) else f"{abs(feedback.current_a):.1f} A"

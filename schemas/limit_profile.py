@@ -90,8 +90,10 @@ def _consistency(chemistry: str, series: int, discharge_max_a: float) -> list[Li
     return [
         *_tiers("cell_dev_v", [0.3], ("inform",), 0.05, _SLOW_S),
         *_tiers("sum_mismatch_v", [max(3.0, 0.03 * middle_v)], ("inform",), 1.0, _SLOW_S),
-        *_tiers("current_mismatch_a", [0.05 * discharge_max_a], ("derate",), 0.02 * discharge_max_a, _OBEY_S),
-        *_tiers("frozen_s", [120.0], ("derate",), 60.0, _UNKNOWN_S),
+        *_tiers(
+            "current_mismatch_a", [0.05 * discharge_max_a], ("derate",), 0.02 * discharge_max_a, _OBEY_S, tier="RSL"
+        ),
+        *_tiers("frozen_s", [120.0], ("derate",), 60.0, _UNKNOWN_S, tier="RSL"),
     ]
 
 

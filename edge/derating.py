@@ -1,0 +1,233 @@
+"""How much current and power the pack allows, for 2, 10 and 30 s, and what binds.
+
+Pure.  From the cells' voltages (at which current would the highest or lowest cell reach its operating limit within that
+time?), temperature, SOC, the load of the last minute, the broken limits and a cap from outside.  What is commanded is
+the value for 10 s with ramps: knowledge takes current back at once, a broken limit within 1 s, want of knowledge
+within 5 s, and it comes back within 10 s.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edge.protection import DERATE, FREE, ZERO, Verdict
+from edge.sensing import Sample
+from schemas.limits import RMS_TAU_S
+
+HORIZONS_S = (2.0, 10.0, 30.0)
+COMMANDED = 1  # the horizon that limits are commanded from
+OUTSIDE = "cap from outside"
+USUAL_C = 25.0  # where no probe says otherwise
+_NS = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class DeratingConfig:
+    """What a pack can take, per cell group.
+
+    `temp_c` with `charge_share`, `discharge_share`: share of the largest current at a temperature.  `r_ohm` (horizon,
+    temperature, SOC) over `r_temp_c` and `r_soc`; `r_factor`: how much more an aged pack may have.  `high_v`, `low_v`:
+    operating limits of a cell.  `charge_rms_a`, `discharge_rms_a`: what the last minute may have.
+    """
+
+    series: int
+    charge_max_a: float
+    discharge_max_a: float
+    charge_rms_a: float
+    discharge_rms_a: float
+    high_v: float
+    low_v: float
+    temp_c: tuple[float, ...]
+    charge_share: tuple[float, ...]
+    discharge_share: tuple[float, ...]
+    r_temp_c: tuple[float, ...]
+    r_soc: tuple[float, ...]
+    r_ohm: tuple[tuple[tuple[float, ...], ...], ...]
+    cells: bool = True  # cell voltages are sent
+    probes: bool = True
+    r_factor: float = 1.5
+    high_soc: float = 0.95  # charging falls from here, discharging below low_soc, to end_share of the largest current
+    low_soc: float = 0.08
+    end_share: float = 0.05
+    derate_share: float = 0.5  # of the largest current, where a broken limit asks for less
+    known_s: float = 1.0
+    unknown_s: float = 5.0
+    rise_s: float = 10.0
+
+
+class Caps(NamedTuple):
+    """The largest currents that somebody else allows, A; NaN = no word.  They can only tighten."""
+
+    charge_a: float = math.nan
+    discharge_a: float = math.nan
+
+
+class Limited(NamedTuple):
+    """An allowed current (A) and power (W), both ≥ 0, and what binds: a name, and the cell or probe (0: neither)."""
+
+    current_a: float
+    power_w: float
+    limit: str
+    at: int
+
+
+class Allowed(NamedTuple):
+    """What is allowed: `charge_a` and `discharge_a` now, after ramps, and each horizon of HORIZONS_S."""
+
+    charge_a: float
+    discharge_a: float
+    charge: tuple[Limited, ...]
+    discharge: tuple[Limited, ...]
+
+
+class State(NamedTuple):
+    """What was allowed at the tick before, and what broken limits left of the current then."""
+
+    charge_a: float = 0.0
+    discharge_a: float = 0.0
+    charge_left_a: float = 0.0
+    discharge_left_a: float = 0.0
+    t_ns: int = -1
+
+
+class Load(NamedTuple):
+    """Mean squares of the last minute, A² (edge.quantities)."""
+
+    charge_a2: float
+    discharge_a2: float
+
+
+class _View(NamedTuple):
+    """What of a sample matters here; (value, number from 1), NaN and 0 where unknown."""
+
+    current_a: float
+    soc: float
+    low: tuple[float, int]
+    high: tuple[float, int]
+    mean_v: float
+    cold: tuple[float, int]
+    hot: tuple[float, int]
+
+
+NO_CAPS = Caps()
+
+
+def limits(
+    cfg: DeratingConfig, state: State, sample: Sample, load: Load, verdict: Verdict, caps: Caps = NO_CAPS
+) -> tuple[State, Allowed]:
+    """Say what is allowed at one tick."""
+    passed_s = (sample.t_ns - state.t_ns) / _NS if state.t_ns >= 0 else 0.0
+    view, word = _view(sample), verdict.causes[0] if verdict.causes else ""
+    rows = [_horizon(cfg, view, load, state, k) for k in range(len(HORIZONS_S))]
+    charge_left_a = _left(cfg, state.charge_left_a, cfg.charge_max_a, verdict.charge, passed_s, blind=verdict.blind)
+    discharge_left_a = _left(
+        cfg, state.discharge_left_a, cfg.discharge_max_a, verdict.discharge, passed_s, blind=verdict.blind
+    )
+    charge = tuple(_capped(_capped(row[0], charge_left_a, word), caps.charge_a, OUTSIDE) for row in rows)
+    discharge = tuple(_capped(_capped(row[1], discharge_left_a, word), caps.discharge_a, OUTSIDE) for row in rows)
+    rise = passed_s / cfg.rise_s
+    charge_a = min(charge[COMMANDED].current_a, state.charge_a + cfg.charge_max_a * rise)
+    discharge_a = min(discharge[COMMANDED].current_a, state.discharge_a + cfg.discharge_max_a * rise)
+    after = State(charge_a, discharge_a, charge_left_a, discharge_left_a, sample.t_ns)
+    return after, Allowed(charge_a, discharge_a, charge, discharge)
+
+
+def _view(sample: Sample) -> _View:
+    cells = [(v, c) for c, v in enumerate(sample.cell_v.values, 1) if v == v]  # noqa: PLR0124 - not NaN, the cheap way
+    probes = [(t, p) for p, t in enumerate(sample.temp_c.values, 1) if t == t]  # noqa: PLR0124 - as above
+    unknown = (math.nan, 0)
+    return _View(
+        current_a=sample.one["current_a"].value,
+        soc=sample.one["soc"].value,
+        low=min(cells, default=unknown),
+        high=max(cells, default=unknown),
+        mean_v=sum(v for v, _ in cells) / len(cells) if cells else math.nan,
+        cold=min(probes, default=unknown),
+        hot=max(probes, default=unknown),
+    )
+
+
+def _left(cfg: DeratingConfig, left_a: float, max_a: float, asked: int, passed_s: float, *, blind: bool) -> float:
+    """Ramp to what broken limits leave of the largest current."""
+    target_a = {FREE: max_a, DERATE: cfg.derate_share * max_a, ZERO: 0.0}[asked]
+    if target_a >= left_a:
+        return min(target_a, left_a + max_a * passed_s / cfg.rise_s)
+    return max(target_a, left_a - max_a * passed_s / (cfg.unknown_s if blind else cfg.known_s))
+
+
+def _capped(was: Limited, cap_a: float, name: str) -> Limited:
+    """Tighten to a cap: NaN says nothing, a negative one is 0."""
+    if math.isnan(cap_a) or cap_a >= was.current_a:
+        return was
+    cap_a = max(cap_a, 0.0)
+    share = cap_a / was.current_a if was.current_a > 0 else 0.0
+    return Limited(cap_a, was.power_w * share, name, 0)
+
+
+def _horizon(cfg: DeratingConfig, view: _View, load: Load, state: State, k: int) -> tuple[Limited, Limited]:
+    """Give what is allowed for one horizon before broken limits and caps: charging, discharging.
+
+    What is not known holds what was allowed: the protection rows about it take the current back, in a ramp.
+    """
+    max_a, low_a = cfg.charge_max_a, cfg.discharge_max_a
+    charge, discharge = [(max_a, "largest current", 0)], [(low_a, "largest current", 0)]
+    cold_c = USUAL_C if math.isnan(view.cold[0]) else view.cold[0]
+    ohm = cfg.r_factor * _resistance(cfg, k, cold_c, view.soc)
+    if cfg.cells and math.isnan(view.mean_v + view.current_a):
+        charge.append((state.charge_a, "voltage or current unknown", 0))
+        discharge.append((state.discharge_a, "voltage or current unknown", 0))
+    elif cfg.cells:
+        charge.append((view.current_a + (cfg.high_v - view.high[0]) / ohm, "cell voltage", view.high[1]))
+        discharge.append((-view.current_a + (view.low[0] - cfg.low_v) / ohm, "cell voltage", view.low[1]))
+    if cfg.probes and math.isnan(view.cold[0]):
+        charge.append((state.charge_a, "temperature unknown", 0))
+        discharge.append((state.discharge_a, "temperature unknown", 0))
+    elif cfg.probes:
+        for temp_c, at in (view.cold, view.hot):
+            charge.append((max_a * _between(cfg.temp_c, cfg.charge_share, temp_c), "temperature", at))
+            discharge.append((low_a * _between(cfg.temp_c, cfg.discharge_share, temp_c), "temperature", at))
+    if not math.isnan(view.soc):
+        charge.append((max_a * _between((cfg.high_soc, 1.0), (1.0, cfg.end_share), view.soc), "SOC", 0))
+        discharge.append((low_a * _between((0.0, cfg.low_soc), (cfg.end_share, 1.0), view.soc), "SOC", 0))
+    charge.append((_rms_left(cfg.charge_rms_a, load.charge_a2, HORIZONS_S[k]), "load of the last minute", 0))
+    discharge.append((_rms_left(cfg.discharge_rms_a, load.discharge_a2, HORIZONS_S[k]), "load of the last minute", 0))
+    return _least(cfg, charge, view, 1, ohm), _least(cfg, discharge, view, -1, ohm)
+
+
+def _least(
+    cfg: DeratingConfig, options: Sequence[tuple[float, str, int]], view: _View, sign: int, ohm: float
+) -> Limited:
+    """Take the smallest current, and the power at the voltage that it leads to."""
+    allowed_a, name, at = min(options)
+    allowed_a = max(allowed_a, 0.0)
+    if math.isnan(view.mean_v + view.current_a):
+        end_v = cfg.low_v
+    else:
+        end_v = min(max(view.mean_v + (sign * allowed_a - view.current_a) * ohm, cfg.low_v), cfg.high_v)
+    return Limited(allowed_a, allowed_a * end_v * cfg.series, name, at)
+
+
+def _rms_left(bound_a: float, now_a2: float, seconds: float) -> float:
+    """Give the current that takes the mean square of the last minute to its bound in that time."""
+    keep = math.exp(-seconds / RMS_TAU_S)
+    return math.sqrt(max(bound_a**2 - now_a2 * keep, 0.0) / (1 - keep))
+
+
+def _resistance(cfg: DeratingConfig, k: int, temp_c: float, soc: float) -> float:
+    """Look up a group's resistance for a horizon; the largest over SOC where that is not known."""
+    at = [max(row) if math.isnan(soc) else _between(cfg.r_soc, row, soc) for row in cfg.r_ohm[k]]
+    return _between(cfg.r_temp_c, at, temp_c)
+
+
+def _between(knots: Sequence[float], values: Sequence[float], x: float) -> float:
+    """Interpolate in a straight line, clamped at the ends."""
+    if x <= knots[0]:
+        return values[0]
+    if x >= knots[-1]:
+        return values[-1]
+    k = bisect_right(knots, x) - 1
+    return values[k] + (values[k + 1] - values[k]) * (x - knots[k]) / (knots[k + 1] - knots[k])

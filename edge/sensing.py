@@ -1,0 +1,297 @@
+"""Which values can be trusted now: freshness by message, completeness by place, plausible range, stuck sensors.
+
+Pure: the next state and a sample follow from the configuration, the state, the messages that came and the time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+OK, STALE, MISSING, IMPLAUSIBLE, STUCK, ABSENT = "ok", "stale", "missing", "implausible", "stuck", "absent"
+MANY = ("cell_v", "temp_c")  # one value for each cell group or probe
+VITAL = ("current_a", "pack_v")  # single values without which nothing is known of the pack
+# Single values beside them: 1 is closed for contactors and interlock, 1 is a crash.
+OTHERS = (
+    "current2_a", "link_v", "isolation_ohm", "hvil", "crash", "speed_kmh", "drive_state", "charge_type", "soc",
+    "plus_closed", "minus_closed", "precharge_closed",
+)  # fmt: skip
+ONE = (*VITAL, *OTHERS)
+LOST_PERIODS = 5.0  # a message that did not come for more periods is lost
+STUCK_SAMPLES = 5  # as many equal values in a row are stuck, where the correlated one moved
+STUCK_NS = 2 * 10**9  # for as long, or within it
+_NS = 10**9
+
+
+class Source(NamedTuple):
+    """One message of the bus, or one page of a multiplexed message: what always comes together.
+
+    `fills`: (signal, place) of each of its values; places count from 0, and are 0 for single values.
+    """
+
+    name: str
+    period_s: float
+    fills: tuple[tuple[str, int], ...]
+
+
+class Arrival(NamedTuple):
+    """A message that came: values in the order of the source's `fills`, NaN where not available."""
+
+    source: int
+    t_ns: int
+    values: tuple[float, ...]
+
+
+class SignalRule(NamedTuple):
+    """How a signal is declared: needed or absent, and which values it can have (inclusive)."""
+
+    required: bool
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class SensingConfig:
+    """What comes from where.
+
+    `stuck_a`: a voltage that stays bit for bit while the current has moved by more than this is stuck; `stuck_v`: so is
+    a flowing current while the pack's voltage moves by more than this.  `idle_a`: smaller currents do not flow.
+    `groups`: for cell_v and temp_c, the numbers of the sources that fill it; a group is a place in that list.
+    """
+
+    sources: tuple[Source, ...]
+    rules: Mapping[str, SignalRule]
+    cells: int
+    probes: int
+    idle_a: float
+    stuck_a: float
+    stuck_v: float
+    groups: Mapping[str, tuple[int, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be evaluated; raises ValueError with what is wrong and what is accepted."""
+        filled = [fill for source in self.sources for fill in source.fills]
+        for signal, place in filled:
+            places = {"cell_v": self.cells, "temp_c": self.probes}.get(signal, 1)
+            _check(signal in self.rules, f"a source may fill {', '.join(self.rules)}; got {signal}")
+            _check(0 <= place < places, f"{signal} has the places 0..{places - 1}; got {place}")
+            _check(filled.count((signal, place)) == 1, f"{signal}[{place}] must come from one source; got several")
+        for source in self.sources:
+            _check(0 < source.period_s < math.inf, f"{source.name}: period_s must be > 0; got {source.period_s}")
+        for signal in (*MANY, *ONE):
+            _check(signal in self.rules, f"every signal must be declared required or absent; {signal} is not")
+            places = {"cell_v": self.cells, "temp_c": self.probes}.get(signal, 1)
+            lacking = [p for p in range(places) if self.rules[signal].required and (signal, p) not in filled]
+            _check(not lacking, f"{signal} is required; no source fills place {lacking[:1]}")
+        _check(self.rules["current_a"].required, "current_a must be required; got absent")
+        groups = {
+            signal: tuple(k for k, s in enumerate(self.sources) if any(name == signal for name, _ in s.fills))
+            for signal in MANY
+            if self.rules[signal].required
+        }
+        object.__setattr__(self, "groups", groups)
+
+    def periods(self) -> dict[str, float]:
+        """Give the longest period of each required signal, s."""
+        longest: dict[str, float] = {}
+        for source in self.sources:
+            for signal, _ in source.fills:
+                if self.rules[signal].required:
+                    longest[signal] = max(longest.get(signal, 0.0), source.period_s)
+        return longest
+
+
+def _check(good: bool, message: str) -> None:  # noqa: FBT001 - the condition is the point
+    if not good:
+        raise ValueError(message)
+
+
+class Scalar(NamedTuple):
+    """A single value: NaN unless `state` is ok.  `fresh`: a message brought it since the tick before."""
+
+    value: float = math.nan
+    t_ns: int = 0
+    fresh: bool = False
+    state: str = MISSING
+
+
+class Many(NamedTuple):
+    """A value for each place, NaN where it is not usable; `why` says so for each place.
+
+    `fresh`: the groups (places in SensingConfig.groups) that a message brought since the tick before.
+    """
+
+    values: tuple[float, ...]
+    why: tuple[str, ...]
+    fresh: tuple[int, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """Say ok, absent, or what is wrong with the first bad place."""
+        return next((why for why in self.why if why != OK), OK) if self.why else ABSENT
+
+
+class Sample(NamedTuple):
+    """What is known at one tick.
+
+    `ages`: of each source in its periods; `heard`: whether it ever came.  `frozen_s`: since a voltage or current
+    changed, while current flows.
+    """
+
+    t_ns: int
+    cell_v: Many
+    temp_c: Many
+    one: Mapping[str, Scalar]
+    ages: tuple[float, ...]
+    heard: tuple[bool, ...]
+    frozen_s: float
+
+
+class Still(NamedTuple):
+    """How long the values of one signal from one source have not changed, and how far the correlated one went.
+
+    `ref`: the correlated value when the values last changed; `moved_ns`: since when it is far from it (-1: it is not).
+    """
+
+    values: tuple[float, ...] = ()
+    since_ns: int = 0
+    samples: int = 0
+    ref: float = math.nan
+    ref_ns: int = 0
+    moved_ns: int = -1
+    stuck: bool = False
+
+
+class State(NamedTuple):
+    """What was last heard: `seen` is -1 for a source that never came; `still` is by source and signal."""
+
+    start_ns: int
+    seen: tuple[int, ...]
+    many: Mapping[str, tuple[tuple[float, ...], tuple[str, ...]]]
+    one: Mapping[str, Scalar]
+    still: Mapping[tuple[int, str], Still]
+
+
+def fresh_state(cfg: SensingConfig, now_ns: int) -> State:
+    """Give the state in which nothing was heard yet: never a value before its first real reading."""
+    places = {"cell_v": cfg.cells, "temp_c": cfg.probes}
+    return State(
+        start_ns=now_ns,
+        seen=(-1,) * len(cfg.sources),
+        many={
+            name: ((math.nan,) * n, (MISSING,) * n) if cfg.rules[name].required else ((), ())
+            for name, n in places.items()
+        },
+        one={name: Scalar(state=MISSING if cfg.rules[name].required else ABSENT) for name in ONE},
+        still={},
+    )
+
+
+def step(cfg: SensingConfig, state: State, arrivals: Iterable[Arrival], now_ns: int) -> tuple[State, Sample]:
+    """Take the messages since the tick before, each source at most once, and say what is known now."""
+    seen = list(state.seen)
+    many = {name: (list(values), list(why)) for name, (values, why) in state.many.items()}
+    one = {name: held._replace(fresh=False) if held.fresh else held for name, held in state.one.items()}
+    still = dict(state.still)
+    came: list[int] = []
+    for arrival in arrivals:
+        came.append(arrival.source)
+        seen[arrival.source] = arrival.t_ns
+        by_signal: dict[str, list[float]] = {}
+        for (name, place), raw in zip(cfg.sources[arrival.source].fills, arrival.values, strict=True):
+            rule = cfg.rules[name]
+            if not rule.required:
+                continue
+            why = MISSING if math.isnan(raw) else OK if rule.low <= raw <= rule.high else IMPLAUSIBLE
+            value = raw if why == OK else math.nan
+            if name in MANY:
+                many[name][0][place], many[name][1][place] = value, why
+            else:
+                one[name] = Scalar(value, arrival.t_ns, fresh=True, state=why)
+            by_signal.setdefault(name, []).append(raw)
+        for name, raws in by_signal.items():
+            if name in {"cell_v", *VITAL}:
+                still[arrival.source, name] = _stilled(still.get((arrival.source, name)), tuple(raws))
+    still = _watched(cfg, still, came, one, now_ns)
+    after = State(state.start_ns, tuple(seen), {n: (tuple(v), tuple(w)) for n, (v, w) in many.items()}, one, still)
+    return after, _sample(cfg, after, came, now_ns)
+
+
+def _stilled(was: Still | None, values: tuple[float, ...]) -> Still:
+    """Count equal values; a NaN is equal to nothing."""
+    if was is None or values != was.values or any(math.isnan(v) for v in values):
+        return Still(values)
+    return was._replace(samples=was.samples + 1)
+
+
+def _watched(
+    cfg: SensingConfig, still: dict[tuple[int, str], Still], came: list[int], one: Mapping[str, Scalar], now_ns: int
+) -> dict[tuple[int, str], Still]:
+    """Find what stays bit for bit while what it depends on moves."""
+    current_a, pack_v = one["current_a"].value, one["pack_v"].value
+    for key, now in still.items():
+        if key[0] not in came:
+            continue
+        beside, far = (pack_v, cfg.stuck_v) if key[1] == "current_a" else (current_a, cfg.stuck_a)
+        if now.samples == 0:
+            still[key] = now._replace(samples=1, since_ns=now_ns, ref=beside, ref_ns=now_ns)
+        elif key[1] == "current_a":
+            still[key] = _still_current(cfg, now, beside, current_a, now_ns)
+        else:
+            ref = beside if math.isnan(now.ref) else now.ref
+            away = abs(beside - ref) > far
+            moved_ns = -1 if not away else now.moved_ns if now.moved_ns >= 0 else now_ns
+            long = moved_ns >= 0 and now_ns - moved_ns >= STUCK_NS
+            stuck = now.stuck or (long and now.samples >= STUCK_SAMPLES)
+            still[key] = now._replace(ref=ref, moved_ns=moved_ns, stuck=stuck)
+    return still
+
+
+def _still_current(cfg: SensingConfig, now: Still, pack_v: float, current_a: float, now_ns: int) -> Still:
+    """Judge a current that stays: a voltage relaxes for minutes after a load, so only a quick move counts."""
+    quick = abs(pack_v - now.ref) > cfg.stuck_v and abs(current_a) > cfg.idle_a
+    if quick and now.samples >= STUCK_SAMPLES:
+        return now._replace(stuck=True)
+    if now_ns - now.ref_ns >= STUCK_NS or math.isnan(now.ref):
+        return now._replace(ref=pack_v, ref_ns=now_ns)
+    return now
+
+
+def _sample(cfg: SensingConfig, state: State, came: list[int], now_ns: int) -> Sample:
+    ages = tuple(
+        (now_ns - (seen if seen >= 0 else state.start_ns)) / (source.period_s * _NS)
+        for source, seen in zip(cfg.sources, state.seen, strict=True)
+    )
+    lost = {k for k, age in enumerate(ages) if age > LOST_PERIODS and state.seen[k] >= 0}
+    stuck = {key for key, now in state.still.items() if now.stuck}
+    one = dict(state.one)
+    fresh = {name: tuple(g for g, k in enumerate(cfg.groups.get(name, ())) if k in came) for name in MANY}
+    many = {name: Many(*state.many[name], fresh[name]) for name in MANY}
+    bad = dict.fromkeys(stuck, STUCK)
+    bad |= {(k, name): STALE for k in lost for name, _ in cfg.sources[k].fills if cfg.rules[name].required}
+    for (k, name), why in bad.items():
+        if name in MANY:
+            places = {place for n, place in cfg.sources[k].fills if n == name}
+            many[name] = _spoiled(many[name], places, why)
+        else:
+            one[name] = one[name]._replace(value=math.nan, state=why)
+    flows = bool(state.still) and abs(one["current_a"].value) > cfg.idle_a
+    changed_ns = max((now.since_ns for now in state.still.values()), default=now_ns)
+    return Sample(
+        t_ns=now_ns,
+        cell_v=many["cell_v"],
+        temp_c=many["temp_c"],
+        one=one,
+        ages=ages,
+        heard=tuple(seen >= 0 for seen in state.seen),
+        frozen_s=(now_ns - changed_ns) / _NS if flows else 0.0,
+    )
+
+
+def _spoiled(many: Many, places: set[int], why: str) -> Many:
+    return many._replace(
+        values=tuple(math.nan if p in places else v for p, v in enumerate(many.values)),
+        why=tuple(why if p in places else w for p, w in enumerate(many.why)),
+    )
