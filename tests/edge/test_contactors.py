@@ -95,7 +95,7 @@ def test_held_contactors_open_when_protection_says_so_and_at_standstill_when_nob
 
 @pytest.mark.parametrize("why", [{"close": False}, {"may_close": False}, {"must_open": True}])
 def test_nothing_closes_unasked_unchecked_or_forbidden(why: dict[str, bool]) -> None:
-    state, commands = at(opened(), 0, **why)
+    state, commands = at(opened(), 0, QUIET, **why)
     assert (state.phase, commands) == (OPEN, OFF)
 
 
