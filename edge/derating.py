@@ -219,8 +219,10 @@ def _rms_left(bound_a: float, now_a2: float, seconds: float) -> float:
 
 def _resistance(cfg: DeratingConfig, k: int, temp_c: float, soc: float) -> float:
     """Look up a group's resistance for a horizon; the largest over SOC where that is not known."""
-    at = [max(row) if math.isnan(soc) else _between(cfg.r_soc, row, soc) for row in cfg.r_ohm[k]]
-    return _between(cfg.r_temp_c, at, temp_c)
+    upper = min(bisect_right(cfg.r_temp_c, temp_c), len(cfg.r_temp_c) - 1)
+    knots = slice(max(upper - 1, 0), upper + 1)
+    at = [max(row) if math.isnan(soc) else _between(cfg.r_soc, row, soc) for row in cfg.r_ohm[k][knots]]
+    return _between(cfg.r_temp_c[knots], at, temp_c)
 
 
 def _between(knots: Sequence[float], values: Sequence[float], x: float) -> float:
