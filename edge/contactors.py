@@ -103,7 +103,9 @@ def step(
 ) -> tuple[State, Commands]:
     """Take one tick; gives the next state and the commands."""
     alerts: list[str] = []
-    after = _standby(state, request)
+    after = rested(state) if request.standby else state
+    if after.phase == OPEN and request.standby and not request.must_open:
+        after = after._replace(locked=False)
     if after.phase in {HOLD, CLOSED}:
         after = _closed(cfg, after, request, feedback, now_ns, alerts)
     elif after.phase in {CHECK, PRECHARGE}:
@@ -120,16 +122,14 @@ def step(
     )
 
 
+def rested(state: State) -> State:
+    """Count tries anew, as a request for standby does; only while nothing is closed."""
+    return state._replace(failures=0) if state.phase == OPEN else state
+
+
 def serviced(state: State) -> State:
-    """Forget welds, as somebody with a tool may who has looked; only while nothing is closed."""
-    return state._replace(weld=0, weld_ns=-1) if state.phase == OPEN else state
-
-
-def _standby(state: State, request: Request) -> State:
-    """Count tries anew and unlock; only while nothing is closed."""
-    if state.phase == OPEN and request.standby and not request.must_open:
-        return state._replace(failures=0, locked=False)
-    return state
+    """Forget welds, tries and faults, as somebody with a tool may; only while nothing is closed."""
+    return state._replace(weld=0, weld_ns=-1, failures=0, locked=False) if state.phase == OPEN else state
 
 
 def _closed(

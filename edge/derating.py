@@ -12,6 +12,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 from edge.protection import DERATE, FREE, ZERO, Verdict
@@ -202,7 +203,7 @@ def _least(
     cfg: DeratingConfig, options: Sequence[tuple[float, str, int]], view: _View, sign: int, ohm: float
 ) -> Limited:
     """Take the smallest current, and the power at the voltage that it leads to."""
-    allowed_a, name, at = min(options)
+    allowed_a, name, at = min(options, key=itemgetter(0))  # of equals the first
     allowed_a = max(allowed_a, 0.0)
     if math.isnan(view.mean_v + view.current_a):
         end_v = cfg.low_v

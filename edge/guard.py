@@ -123,9 +123,12 @@ def _rounds(arrivals: Sequence[Arrival], offset_ns: int, from_ns: int, end_ns: i
 def _tick(
     cfg: GuardConfig, state: State, inputs: Inputs, arrivals: Sequence[Arrival], now_ns: int
 ) -> tuple[State, Output]:
+    before = contactors.rested(state.contactors) if inputs.standby else state.contactors
+    before = contactors.serviced(before) if inputs.service else before
+    own = state.own._replace(weld=before.weld, precharge_failures=before.failures)
     sensed, sample = sensing.step(cfg.sensing, state.sensing, arrivals, now_ns)
     measured, facts = quantities.step(
-        cfg.quantities, state.quantities, sample, state.own, standby=inputs.standby, service=inputs.service
+        cfg.quantities, state.quantities, sample, own, standby=inputs.standby, service=inputs.service
     )
     judged, decisions = protection.step(cfg.table, state.protection, facts, now_ns)
     verdict = protection.verdict(cfg.table, judged, facts)
@@ -134,7 +137,6 @@ def _tick(
     trusted = state.trusted or inputs.service
     may_close = verdict.close_allowed and trusted and _complete(sample) and not cfg.observer
     stands = protection.standing(facts)
-    before = contactors.serviced(state.contactors) if inputs.service else state.contactors
     request = contactors.Request(inputs.close, verdict.open, may_close, stands, inputs.standby)
     moved, commands = contactors.step(cfg.contactors, before, request, _feedback(sample), now_ns)
     if cfg.observer:

@@ -23,6 +23,7 @@ from edge.contactors import (
     Feedback,
     Request,
     State,
+    rested,
     serviced,
     step,
 )
@@ -170,7 +171,8 @@ def test_precharge_that_takes_2_s_fails_and_the_third_failure_locks() -> None:
         state = state._replace(phase=PRECHARGE, since_ns=t_ns)
         t_ns += 2 * S
     state = opened(failures=3, locked=True)
-    assert at(state, t_ns, must_open=True, standby=True)[0].locked
+    denied, _ = at(state, t_ns, must_open=True, standby=True)
+    assert (denied.locked, denied.failures) == (True, 0)
     free, commands = at(state, t_ns, standby=True, close=False)
     assert (free.failures, free.locked, commands) == (0, False, OFF)
     assert at(free, t_ns)[0].phase == CHECK
@@ -261,7 +263,10 @@ def test_a_contactor_that_says_closed_half_a_second_after_opening_is_welded(name
     assert cured.weld_ns == -1
     assert at(late, 20 * S)[0].phase == OPEN, "a weld stays until a service"
     assert at(serviced(late), 20 * S)[0].phase == CHECK
-    assert serviced(closed()._replace(weld=which)).weld == which
+    held = closed()._replace(weld=which, failures=2, locked=True)
+    assert serviced(held) == rested(held) == held
+    assert serviced(opened(weld=which, weld_ns=5, failures=2, locked=True)) == opened()
+    assert rested(opened(weld=which, failures=2, locked=True)) == opened(weld=which, locked=True)
 
 
 def test_a_link_at_pack_voltage_two_minutes_after_opening_is_a_weld() -> None:
