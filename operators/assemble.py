@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -23,7 +23,7 @@ from operators.kernels.can_decode import (
 )
 from schemas.can import ERROR, REMOTE, CanBlock
 from schemas.frames import CONTEXT, FrameBlock, make_block
-from schemas.signals import Entry, SignalMap, SignalsError
+from schemas.signals import GATEWAY, Entry, SignalMap, SignalsError
 
 _HALF = np.uint64(32)
 _VERSION = 1  # of dump
@@ -78,7 +78,8 @@ class Assembler:
         self._pack, self._vehicle = pack_id, pack_id if vehicle_id is None else vehicle_id
         self._period_ns = round((signals.period_s if period_s is None else period_s) * 1e9)
         self._bus = signals.bus
-        self._groups = resolve(signals, dbc, cells, probes)
+        framed = tuple(e for e in signals.entries if e.column not in GATEWAY)
+        self._groups = resolve(replace(signals, entries=framed), dbc, cells, probes)
         self._messages = list({g.message.name: g.message for g in self._groups}.values())
         self._context = sorted({t.entry.column for g in self._groups for t in g.targets} & set(CONTEXT))
         self._held = [np.full(len(g.targets), np.nan) for g in self._groups]

@@ -84,6 +84,16 @@ class Table:
             self.refuse(key, f"a number {_span(low, high, above=above)}", value)
         return float(value)
 
+    def names(self, key: str, choices: Iterable[str]) -> tuple[str, ...]:
+        """Give a list of texts out of `choices`; () where it is missing."""
+        value = self.raw(key)
+        value = [] if value is None else value
+        allowed = list(choices)
+        wrong = [v for v in value if v not in allowed] if isinstance(value, list) else [value]
+        if wrong:
+            self.refuse(key, f"a list out of {', '.join(allowed)}", wrong[0])
+        return tuple(value)
+
     def numbers(self, key: str, low: float, high: float, *, above: bool = False, rising: bool = False) -> list[float]:
         """Give a list of one or more numbers in low..high, strictly increasing where `rising`."""
         value = self.raw(key)

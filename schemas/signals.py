@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,14 @@ SIGNALS_DIR = Path(__file__).parent / "signals"
 DBC_DIR = Path(__file__).parent / "dbc"
 SINGLE, MANY = ("pack_v", "current_a"), ("cell_v", "temp_c")  # columns beside CONTEXT: one value, one for each place
 SIGNED = ("current_a", "current2_a")  # columns whose sign must be stated
+FEEDBACK = ("plus_closed", "minus_closed", "precharge_closed")  # 1 is closed
+WISHES = ("close_request", "standby_request")  # what the vehicle wants of the contactors: 1 is yes
+GATEWAY = (*FEEDBACK, "crash", *WISHES)  # columns for a gateway alone: frames do not hold them
+# What protection looks at: each must be declared `required` or `absent` before a gateway starts.
+PROTECTED = (
+    *MANY, *SINGLE, "current2_a", "link_v", "isolation_ohm", "hvil", "crash", "speed_kmh", "drive_state",
+    "charge_type", "soc_bms", *FEEDBACK,
+)  # fmt: skip
 _COLUMN = re.compile(r"(?P<name>\w+?)(?:\[(?P<place>\d+)\])?")
 _SOURCE = re.compile(r"(?P<message>\w+)\.(?P<signal>(?:\w|\{n(?::0\d+)?\})+)")
 _FOREVER_S = 1e6
@@ -68,7 +76,8 @@ class SignalMap:
     """A mapping file: its entries, the period of frames, which messages make a frame, which bus counts.
 
     `period_s` 0 means a frame at each driving message; `drives` () means that all mapped messages
-    drive, `bus` "" that all buses count.
+    drive, `bus` "" that all buses count.  For a gateway: `required` and `absent` columns, `cycle_s` of each message
+    (of each page of a multiplexed one), and the `sealed` messages, which carry a counter and a checksum.
     """
 
     file: str
@@ -76,6 +85,10 @@ class SignalMap:
     drives: tuple[str, ...]
     bus: str
     entries: tuple[Entry, ...]
+    required: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    cycle_s: Mapping[str, float] = field(default_factory=dict)
+    sealed: tuple[str, ...] = ()
 
 
 def signals_for(dbc: str | Path) -> Path:
@@ -118,8 +131,31 @@ def parse_signals(data: bytes, file: str) -> SignalMap:
     unmapped = [d for d in drives if d not in {e.message for e in entries}]
     if unmapped:
         top.refuse("drives", "messages that a signal is taken from", unmapped[0])
+    declared = _gateway(top, entries)
     top.done()
-    return SignalMap(file, period_s, tuple(drives), bus, entries)
+    return SignalMap(file, period_s, tuple(drives), bus, entries, *declared)
+
+
+def _gateway(
+    top: Table, entries: tuple[Entry, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, float], tuple[str, ...]]:
+    """Read the table `gateway`, which a mapping may leave out."""
+    if "gateway" not in top.keys:
+        return (), (), {}, ()
+    t = top.table("gateway")
+    mapped = {e.column for e in entries}
+    messages = sorted({e.message for e in entries})
+    required = t.names("required", [c for c in PROTECTED if c in mapped])
+    absent = t.names("absent", [c for c in PROTECTED if c not in required])
+    cycles = t.table("cycle_s") if "cycle_s" in t.keys else None
+    cycle_s = {m: cycles.number(m, 0, 3600, above=True) for m in messages if m in cycles.keys} if cycles else {}
+    if cycles is not None:
+        unknown = [k for k in cycles.keys if k not in messages]
+        if unknown:
+            cycles.refuse(unknown[0], f"a message that a signal is taken from ({', '.join(messages)})", unknown[0])
+    sealed = t.names("sealed", messages)
+    t.done()
+    return required, absent, cycle_s, sealed
 
 
 def _entry(key: str, table: Table, max_age_s: float) -> Entry:
@@ -170,8 +206,8 @@ def _column(key: str, table: Table) -> tuple[str, int | None]:
     match = _COLUMN.fullmatch(key)
     name = match["name"] if match else ""
     place = int(match["place"]) if match and match["place"] else None
-    if name not in {*SINGLE, *MANY, *CONTEXT} or (place is not None and name not in MANY):
-        accepted = f"a column: {', '.join([*SINGLE, *MANY, *(f'{m}[0]' for m in MANY), *CONTEXT])}"
+    if name not in {*SINGLE, *MANY, *CONTEXT, *GATEWAY} or (place is not None and name not in MANY):
+        accepted = f"a column: {', '.join([*SINGLE, *MANY, *(f'{m}[0]' for m in MANY), *CONTEXT, *GATEWAY])}"
         table.refuse(key, accepted, key)
     return name, place
 
