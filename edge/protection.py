@@ -25,6 +25,7 @@ UNKNOWNS = frozenset({"silence", "cells_missing", "probes_missing", "invalid"}) 
 _INFORM, _DERATE, _ZERO, _STANDSTILL, _NOW = range(len(ACTIONS))
 _RANK = {action: rank for rank, action in enumerate(ACTIONS)}
 _ASKED = {_INFORM: FREE, _DERATE: DERATE, _ZERO: ZERO, _STANDSTILL: ZERO, _NOW: ZERO}
+_MOVING = frozenset({"feedback_mismatch"})  # a contactor takes time to move: it is wrong once the row says so
 _HIGH = frozenset({"cell_v", "pack_v"})  # too high forbids charging, too low discharging
 _ONE_WAY = {"overcharge_share": "charge", "overdischarge_share": "discharge", "deep_discharge_v": "discharge"}
 _DONE = {
@@ -224,7 +225,8 @@ def verdict(table: Table, state: State, facts: Facts) -> Verdict:
     for row, key, now in zip(table.rows, table.keys, state, strict=True):
         rank = _RANK[row.action]
         if rank >= _STANDSTILL and not now.active:
-            unsafe = unsafe or any(c.place in {UNSEEN, BEYOND} for c in now.counts)
+            against = {UNSEEN} if row.quantity in _MOVING else {UNSEEN, BEYOND}
+            unsafe = unsafe or any(c.place in against for c in now.counts)
         if not now.active or rank == _INFORM:
             continue
         causes.append((-rank, key))

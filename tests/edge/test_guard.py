@@ -54,6 +54,12 @@ def test_a_healthy_pack_closes_through_precharge_and_says_nothing() -> None:
     assert run.out.allowed.charge_a == pytest.approx(180.0)
 
 
+def test_contactors_that_take_80_ms_to_move_close_all_the_same() -> None:
+    run = Run(Vehicle(delay_ticks=8)).go(4.0)
+    assert run.is_closed
+    assert (run.said, run.alerts) == ([], [])
+
+
 def test_nothing_closes_unless_it_is_wanted() -> None:
     run = Run(close=False).go(5.0)
     assert run.out.may_close

@@ -57,6 +57,8 @@ class Vehicle:
     closed: list[bool] = field(default_factory=lambda: [False] * 3)
     welded: frozenset[int] = frozenset()
     dead: frozenset[int] = frozenset()  # contactors that do not close
+    delay_ticks: int = 0  # that the contactors take to move
+    moving: list[tuple[bool, bool, bool]] = field(default_factory=list)
     shorted: bool = False  # the link, which then does not charge
     silent: set[int] = field(default_factory=set)
     ripple: int = 0
@@ -90,7 +92,8 @@ class Vehicle:
         """Move the contactors as told and let the link follow."""
         told = output.commands
         if not told.hold:
-            wanted = (told.plus, told.minus, told.precharge)
+            self.moving.append((told.plus, told.minus, told.precharge))
+            wanted = self.moving.pop(0) if len(self.moving) > self.delay_ticks else tuple(self.closed)
             self.closed = [(w or k in self.welded) and k not in self.dead for k, w in enumerate(wanted)]
         total = sum(self.cell_v)
         plus, minus, precharge = self.closed
