@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.01  # a receiver wakes at least so often, so that silence is noticed
 MOST_FRAMES = 256  # taken at once: a flood must not keep the judgement waiting
+_MOST_WAITING = 1 << 16  # that an interface may hold
 _REOPEN_NS = 10**9
 _OLDEST_NS = 10**9  # a stamp that is older than this is of another clock
 _PLAIN = (str, int, float, bool)
@@ -44,10 +44,7 @@ def read_can(t: Table) -> CanSettings:
 
 def open_bus(can: CanSettings) -> BusABC:
     """Open the bus; raises ConfigError where there is no such interface or it does not open."""
-    # python-can's readers of trace files take 80 MB and half a second where these happen to be installed
-    for unused in ("asammdf", "pandas"):
-        sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
-    import can as python_can  # noqa: PLC0415 - after the line above
+    import can as python_can  # noqa: PLC0415 - after edge.start.lean
 
     try:
         bus: BusABC = python_can.Bus(interface=can.interface, channel=can.channel, **can.options)
@@ -94,9 +91,15 @@ class Port:
             self._failed(wait_s)
         return frames
 
+    def forget(self) -> None:
+        """Drop what has come so far: frames that waited while a process started tell nothing of now."""
+        for _ in range(_MOST_WAITING // MOST_FRAMES):
+            if len(self.take(0.0)) < MOST_FRAMES:
+                return
+
     def send(self, sent: Iterable[Sent]) -> None:
         """Send frames; what the interface does not take is counted, and missed by the receiver's watchdog."""
-        from can import Message  # noqa: PLC0415 - after open_bus
+        from can import Message  # noqa: PLC0415 - as in open_bus
 
         for one in sent:
             try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edge.contactors import CHECK, CLOSED, HOLD, OPEN, PRECHARGE, Commands
-from edge.derating import HORIZONS_S, OUTSIDE, Allowed
+from edge.derating import HORIZONS_S, OUTSIDE, RISING, Allowed
 from edge.protection import Table, Verdict
 from edge.seal import BYTES, opens, sealed
 from operators.dbc import Dbc
@@ -31,7 +31,7 @@ PHASES = (HOLD, OPEN, CHECK, PRECHARGE, CLOSED)
 # ChargeBinding and DischargeBinding count these from 1; 15 is a broken limit or what is not listed.
 BINDINGS = (
     "largest current", "cell voltage", "temperature", "SOC", "load of the last minute", OUTSIDE,
-    "voltage or current unknown", "temperature unknown",
+    "voltage or current unknown", "temperature unknown", RISING,
 )  # fmt: skip
 _OTHER_BINDING = 15
 _DIRECTIONS = ("any", "charge", "discharge")

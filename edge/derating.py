@@ -22,6 +22,7 @@ from schemas.limits import RMS_TAU_S
 HORIZONS_S = (2.0, 10.0, 30.0)
 COMMANDED = 1  # the horizon that limits are commanded from
 OUTSIDE = "cap from outside"
+RISING = "coming back"  # what a broken limit, or the start, had taken
 USUAL_C = 25.0  # where no probe says otherwise
 _NS = 10**9
 
@@ -122,7 +123,7 @@ def limits(
 ) -> tuple[State, Allowed]:
     """Say what is allowed at one tick."""
     passed_s = (sample.t_ns - state.t_ns) / _NS if state.t_ns >= 0 else 0.0
-    view, word = _view(sample), verdict.causes[0] if verdict.causes else ""
+    view, word = _view(sample), verdict.causes[0] if verdict.causes else RISING
     rows = [_horizon(cfg, view, load, state, k) for k in range(len(HORIZONS_S))]
     charge_left_a = _left(cfg, state.charge_left_a, cfg.charge_max_a, verdict.charge, passed_s, blind=verdict.blind)
     discharge_left_a = _left(

@@ -59,7 +59,7 @@ def test_the_wheel_carries_the_licence_and_asks_for_the_base_set_only(wheel: Pat
         assert any(name.endswith("/licenses/LICENSE") for name in archive.namelist())
     assert "License-Expression: Apache-2.0" in lines
     base = {line.split()[1] for line in lines if line.startswith("Requires-Dist:") and "extra ==" not in line}
-    names = {"bytewax", "numpy", "pyarrow", "orjson", "cryptography", "python-can", "cantools"}
+    names = {"bytewax", "numpy", "pyarrow", "orjson", "cryptography", "python-can", "cantools", "msgpack"}
     assert {name.split("=")[0].split(">")[0] for name in base} == names
 
 
@@ -70,11 +70,12 @@ def test_each_of_the_six_names_belongs_to_ibms(clean_env: Path, tmp_path: Path) 
     assert json.loads(asked.stdout) == {name: ["ibms"] for name in PACKAGES}
 
 
-def test_ibms_edge_says_that_it_is_not_there_yet(clean_env: Path, tmp_path: Path) -> None:
-    # in an environment without any dependency: the stub needs the standard library only
+def test_ibms_edge_asks_for_its_settings_in_one_line(clean_env: Path, tmp_path: Path) -> None:
+    # in an environment without any dependency: help and errors need the standard library only
     ran = _run(clean_env / "ibms-edge", cwd=tmp_path)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "ibms-edge: the edge flow is not part of this release yet\n"
+    assert ran.stderr == "ibms-edge: --config must name the gateway's settings (gateway.toml); got nothing\n"
+    assert "status" in _run(clean_env / "ibms-edge", "--help", cwd=tmp_path).stdout
 
 
 def test_ibms_runs_from_the_wheel(clean_env: Path, tmp_path: Path) -> None:
@@ -86,9 +87,12 @@ def test_ibms_runs_from_the_wheel(clean_env: Path, tmp_path: Path) -> None:
     try:
         found = _run(clean_env / "python", "-c", "import flows.__main__ as main; print(main.__file__)", cwd=tmp_path)
         ran = _run(clean_env / "ibms", "--version", cwd=tmp_path)
+        example = site / "edge" / "deploy" / "gateway.toml"
+        checked = _run(clean_env / "ibms-edge", "--config", example, "--check", cwd=tmp_path)
     finally:
         lent.unlink()
     assert found.returncode == 0, found.stderr
     assert Path(found.stdout.strip()).is_relative_to(site)
     assert ran.returncode == 0, ran.stderr
     assert tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"] in ran.stdout
+    assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "result         it may start"), checked.stderr

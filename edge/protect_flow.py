@@ -1,0 +1,214 @@
+"""The protection process: CAN in, decode, judge, CAN out; no disk, no network, nothing that waits.
+
+A bytewax dataflow of one worker without recovery.  The source wakes at least every 10 ms, so that silence is noticed.
+Run by the supervisor as `python -m edge.start protect_flow CONFIG LINK`, LINK being the file number of their link.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import DynamicSource, StatelessSourcePartition
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.run import cli_main
+
+from edge import protector
+from edge.canbus import Port
+from edge.commands import VEHICLE, Protecting, Writer
+from edge.decode import Plan
+from edge.link import Link, Told, inherited
+from edge.protector import Heard, Judged, ProtectorConfig, Round, State
+from edge.settings import Prepared, load_settings, prepare
+from schemas.checked import ConfigError
+
+BEAT_NS = 100_000_000
+START_S = 5.0  # that the supervisor may take to say what was latched
+STEP_US = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)  # bounds of the counters of steps by duration
+_MOST_DECISIONS = 256  # that wait for a supervisor who does not listen
+_EPOCH = timedelta(days=365)  # nothing is recovered, so nothing need be cut into epochs
+
+
+@dataclass(slots=True)
+class Timings:
+    """How long the steps took: how many up to each of STEP_US, their sum and the longest, µs."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(STEP_US) + 1))
+    total_us: float = 0.0
+    longest_us: float = 0.0
+
+    def add(self, took_us: float) -> None:
+        """Count one step."""
+        self.counts[next((k for k, top in enumerate(STEP_US) if took_us <= top), len(STEP_US))] += 1
+        self.total_us += took_us
+        self.longest_us = max(self.longest_us, took_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the flow is made of; `now` gives ns of a monotonic clock."""
+
+    port: Port
+    link: Link
+    plan: Plan
+    writer: Writer
+    config: ProtectorConfig
+    state: State
+    now: Callable[[], int]
+    observer: bool
+
+
+class _Input(StatelessSourcePartition[Round]):
+    """Waits for a frame, at most 10 ms."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def next_batch(self) -> list[Round]:
+        frames = self._parts.port.take()
+        orders = list(self._parts.link.hear())
+        return [Round(frames, orders, self._parts.now())]
+
+
+class _Source(DynamicSource[Round]):
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Input:
+        return _Input(self._parts)
+
+
+class _Output(StatelessSinkPartition[Judged]):
+    """Sends commands first; then tells the supervisor, at once of decisions, otherwise in beats."""
+
+    def __init__(self, parts: Parts, timings: Timings) -> None:
+        self._parts, self._timings = parts, timings
+        self._says = Protecting(parts.writer, parts.config.guard.table)
+        self._waiting: deque[Told] = deque(maxlen=_MOST_DECISIONS)
+        self._frames = 0
+        self._beat_ns = -BEAT_NS
+
+    def write_batch(self, items: list[Judged]) -> None:
+        for item in items:
+            self._one(item)
+
+    def _one(self, item: Judged) -> None:
+        out = item.output
+        if not self._parts.observer:
+            due = self._says.due(
+                out.commands, item.phase, out.verdict, out.allowed, may_close=out.may_close, now_ns=item.now_ns
+            )
+            self._parts.port.send(due)
+        self._frames += item.frames
+        self._waiting.extend({"kind": "decision", **protector.told(d)} for d in out.decisions)
+        self._waiting.extend({"kind": "alert", "text": text} for text in out.commands.alerts)
+        if out.decisions or out.commands.alerts or item.now_ns - self._beat_ns >= BEAT_NS:
+            self._tell(item)
+
+    def _tell(self, item: Judged) -> None:
+        self._beat_ns = item.now_ns
+        link = self._parts.link
+        while self._waiting and link.tell(self._waiting[0]):
+            self._waiting.popleft()
+        link.tell(protector.beat(item) | {
+            "frames": self._frames,
+            "refused": self._parts.plan.refused,
+            "errors": self._parts.port.errors,
+            "unsent": self._parts.port.unsent,
+            "lost": link.lost,
+            "step_counts": self._timings.counts,
+            "step_total_us": self._timings.total_us,
+            "step_longest_us": self._timings.longest_us,
+        })  # fmt: skip
+
+
+class _Sink(DynamicSink[Judged]):
+    def __init__(self, parts: Parts, timings: Timings) -> None:
+        self._parts, self._timings = parts, timings
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Output:
+        return _Output(self._parts, self._timings)
+
+
+def build(parts: Parts) -> Dataflow:
+    """Wire the flow."""
+    timings = Timings()
+
+    def decode(item: Round) -> Heard:
+        arrivals, wishes = parts.plan.decode(item.frames)
+        return Heard(arrivals, wishes, item.orders, len(item.frames), item.now_ns)
+
+    def protect(state: State | None, item: Heard) -> tuple[State, Judged]:
+        began_ns = parts.now()
+        after, judged = protector.step(parts.config, parts.state if state is None else state, item)
+        timings.add((parts.now() - began_ns) / 1000)
+        return after, judged
+
+    flow = Dataflow("protection")
+    rounds = op.input("can_in", flow, _Source(parts))
+    heard = op.map("decode", rounds, decode)
+    keyed = op.key_on("pack", heard, lambda _: "pack")
+    judged = op.stateful_map("protect", keyed, protect)
+    op.output("can_out", op.key_rm("commands", judged), _Sink(parts, timings))
+    return flow
+
+
+def parts_of(
+    prepared: Prepared, port: Port, link: Link, latched: Sequence[str] | None, now: Callable[[], int]
+) -> Parts:
+    """Join what the flow needs."""
+    config = protector.config_of(prepared.guard.config, prepared.pack.limits, prepared.writer.messages[VEHICLE].cycle_s)
+    return Parts(
+        port, link, prepared.plan, prepared.writer, config, protector.fresh_state(config, now(), latched), now,
+        prepared.guard.config.observer,
+    )  # fmt: skip
+
+
+def latched_before(link: Link, wait_s: float = START_S) -> Sequence[str] | None:
+    """Wait for the supervisor to say which latches the run before left; None: they are lost."""
+    for _ in range(round(wait_s * 1000)):
+        for order in link.hear():
+            if order.get("kind") == "start":
+                found = order.get("latched")
+                return [str(key) for key in found] if isinstance(found, list) else None
+        if link.over:
+            break
+        time.sleep(0.001)
+    return None
+
+
+def urgent(priority: int) -> None:
+    """Ask the scheduler to run this process first; without the right to it goes on as it is."""
+    if priority:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run until the process is ended."""
+    config, number = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C is for the supervisor, which ends us
+    link = inherited(int(number))
+    try:
+        prepared = prepare(load_settings(config))
+        port = Port(prepared.settings.can, time.monotonic_ns, time.time_ns)
+    except ConfigError as bad:
+        link.tell({"kind": "refused", "text": str(bad)})
+        return 2
+    urgent(prepared.settings.priority)
+    latched = latched_before(link)
+    port.forget()
+    flow = build(parts_of(prepared, port, link, latched, time.monotonic_ns))
+    gc.collect()
+    gc.freeze()  # what lives as long as the process need not be looked at again
+    cli_main(flow, epoch_interval=_EPOCH)
+    return 0

@@ -1,0 +1,213 @@
+"""The telemetry process: the same bus, read for what is kept and sent; nothing here can hold protection up.
+
+A bytewax dataflow of one worker without recovery: what must survive is in the outbox.  Run by the supervisor as
+`python -m edge.start telemetry_flow CONFIG LINK`, LINK being the file number of their link.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import NamedTuple
+
+import bytewax.operators as op
+import numpy as np
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import AbortExecution, DynamicSource, StatelessSourcePartition
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.run import cli_main
+
+from edge.canbus import Port
+from edge.decode import Frame
+from edge.journal import ERROR
+from edge.link import Link, Told, inherited
+from edge.settings import GatewaySettings, Prepared, load_settings, prepare
+from operators.assemble import Assembler
+from operators.dbc import Dbc
+from operators.kernels.can_decode import Message
+from schemas.can import CLASSIC, FLEXIBLE, CanBlock, make_can_block
+from schemas.checked import ConfigError
+from schemas.frames import FrameBlock
+from schemas.signals import SignalMap
+
+BATCH_NS = 100_000_000
+BEAT_NS = 500_000_000
+_CLOCK_NS = 50_000_000  # by which the wall clock may wander before frames follow it
+_EPOCH = timedelta(days=365)
+_NICE = 10
+_BUS = "can"
+
+
+class Round(NamedTuple):
+    """Frames of about BATCH_NS, what protection said meanwhile, and both clocks, ns."""
+
+    frames: Sequence[Frame]
+    told: Sequence[Told]
+    now_ns: int
+    wall_ns: int
+
+
+class Batch(NamedTuple):
+    """A round, decoded; `block` is None where no frame was completed."""
+
+    block: FrameBlock | None
+    told: Sequence[Told]
+    now_ns: int
+    wall_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the flow is made of."""
+
+    port: Port
+    link: Link
+    assembler: Assembler
+    settings: GatewaySettings
+    now: Callable[[], int]
+    wall: Callable[[], int]
+
+
+class _Input(StatelessSourcePartition[Round]):
+    """Gathers frames; ends when the supervisor is gone, whose successor starts another of us."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def next_batch(self) -> list[Round]:
+        parts, frames = self._parts, []
+        end_ns = parts.now() + BATCH_NS
+        while (left_ns := end_ns - parts.now()) > 0:
+            frames += parts.port.take(left_ns / 1e9)
+        told = list(parts.link.hear())
+        if parts.link.over:
+            raise AbortExecution
+        return [Round(frames, told, parts.now(), parts.wall())]
+
+
+class _Source(DynamicSource[Round]):
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Input:
+        return _Input(self._parts)
+
+
+class _Output(StatelessSinkPartition[Batch]):
+    """Keeps what came, and tells the supervisor that it lives."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._beat_ns = parts, -BEAT_NS
+        self._rows = 0
+
+    def write_batch(self, items: list[Batch]) -> None:
+        for item in items:
+            self._rows += 0 if item.block is None else len(item.block)
+            if item.now_ns - self._beat_ns >= BEAT_NS:
+                self._beat_ns = item.now_ns
+                self._parts.link.tell({"kind": "metrics", "values": [["ibms_edge_frames_rows_total", {}, self._rows]]})
+
+
+class _Sink(DynamicSink[Batch]):
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Output:
+        return _Output(self._parts)
+
+
+def build(parts: Parts) -> Dataflow:
+    """Wire the flow."""
+    clock = Clock()
+
+    def decode(item: Round) -> Batch:
+        block = can_block(item.frames, clock.offset(item.now_ns, item.wall_ns))
+        return Batch(parts.assembler.push(block), item.told, item.now_ns, item.wall_ns)
+
+    flow = Dataflow("telemetry")
+    rounds = op.input("can_in", flow, _Source(parts))
+    op.output("keep", op.map("decode", rounds, decode), _Sink(parts))
+    return flow
+
+
+@dataclass(slots=True)
+class Clock:
+    """From the monotonic clock to time since 1970; follows a wall clock that is set, but not its jitter."""
+
+    ahead_ns: int | None = None
+
+    def offset(self, now_ns: int, wall_ns: int) -> int:
+        """Give what to add to a monotonic time."""
+        ahead_ns = wall_ns - now_ns
+        if self.ahead_ns is None or abs(ahead_ns - self.ahead_ns) > _CLOCK_NS:
+            self.ahead_ns = ahead_ns
+        return self.ahead_ns
+
+
+def can_block(frames: Sequence[Frame], ahead_ns: int) -> CanBlock:
+    """Give frames as columns, timed since 1970."""
+    width = FLEXIBLE if any(len(frame.data) > CLASSIC for frame in frames) else CLASSIC
+    data = np.frombuffer(b"".join(frame.data.ljust(width, b"\0") for frame in frames), np.uint8)
+    return make_can_block(
+        [_BUS],
+        t_ns=np.array([frame.t_ns for frame in frames], np.int64) + ahead_ns,
+        can_id=[frame.can_id for frame in frames],
+        ext=[frame.ext for frame in frames],
+        length=[len(frame.data) for frame in frames],
+        data=data.reshape(len(frames), width),
+    )
+
+
+def joined(maps: Sequence[tuple[SignalMap, Dbc]], absent: Sequence[str]) -> tuple[SignalMap, Dbc]:
+    """Join the maps of a bus: frames as the first one says, each column from the map that requires it, or the first.
+
+    Raises ConfigError where two DBCs have different messages of one name.
+    """
+    owner: dict[str, SignalMap] = {}
+    for signals, _ in reversed(maps):
+        owner |= dict.fromkeys((e.column for e in signals.entries), signals)
+    for signals, _ in maps:
+        owner |= {e.column: signals for e in signals.entries if e.column in signals.required}
+    messages: dict[str, Message] = {}
+    for signals, dbc in maps:
+        for name in {e.message for e in signals.entries}:
+            if messages.setdefault(name, dbc.by_name[name]) is not dbc.by_name[name]:
+                msg = f"map must have DBCs whose mapped messages differ in name; got {name} twice ({signals.file})"
+                raise ConfigError(msg)
+    first, dbc = maps[0]
+    entries = tuple(
+        e for m, _ in maps for e in m.entries if owner[e.column] is m and e.column not in absent
+    )  # fmt: skip
+    return replace(first, bus="", entries=entries), replace(dbc, by_name=messages)
+
+
+def parts_of(prepared: Prepared, port: Port, link: Link) -> Parts:
+    """Join what the flow needs; raises ConfigError."""
+    settings, pack = prepared.settings, prepared.pack
+    signals, dbc = joined(prepared.maps, settings.absent)
+    assembler = Assembler(
+        signals, dbc, model=pack.name, cells=pack.series, probes=pack.probes, pack_id=settings.vehicle
+    )
+    return Parts(port, link, assembler, settings, time.monotonic_ns, time.time_ns)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run until the process is ended, or the supervisor is gone."""
+    config, number = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C is for the supervisor, which ends us
+    with suppress(OSError):
+        os.nice(_NICE)  # whoever else wants the processor has it first
+    link = inherited(int(number))
+    try:
+        prepared = prepare(load_settings(config), strict=False)
+        parts = parts_of(prepared, Port(prepared.settings.can, time.monotonic_ns, time.time_ns), link)
+    except ConfigError as bad:
+        link.tell({"kind": "journal", "level": ERROR, "text": f"the telemetry process refuses to start: {bad}"})
+        return 2
+    cli_main(build(parts), epoch_interval=_EPOCH)
+    return 0

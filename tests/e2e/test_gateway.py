@@ -1,0 +1,128 @@
+"""The command `ibms-edge` on a bus: it closes, opens, is killed, and never moves a contactor by itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.__main__ import main
+from edge.junction_box import FOLLOWS, HOLDS
+from edge.latches import SLOT_BYTES, LatchError, read
+from tests.support.gateway import Gateway, gateway
+
+CLOSED, OPEN = (True, True, False), (False, False, False)
+CELL_HIGH = "cell_v/MSL/over/any"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Gateway]:
+    """Give a gateway whose vehicle is driving with closed contactors."""
+    with gateway(tmp_path) as started:
+        started.start()
+        started.until(lambda: started.vehicle.box.closed == CLOSED)
+        yield started
+
+
+def test_it_closes_through_precharge_and_an_over_voltage_while_parked_opens_and_stays_latched(
+    run: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.moves == [OPEN, (False, True, False), (False, True, True), (True, True, True), CLOSED]
+    run.vehicle.pack.cell_v[4] = 4.3
+    run.until(lambda: run.vehicle.box.closed == OPEN)
+    said = r"error: cell 5 at 4\.30 V, limit 4\.25 V for \d\.\d s: contactors opened"
+    run.until(lambda: re.search(said, run.journal))
+    run.until(lambda: read(run.folder / "state" / "latches").latched == (CELL_HIGH,))
+    assert main(["status", "--config", str(run.config)]) == 0
+    words = capsys.readouterr().out
+    assert f"latched      {CELL_HIGH}" in words
+    assert "plus open, minus open" in words
+    assert f'ibms_edge_cause{{row="{CELL_HIGH}"}} 1' in run.metrics()
+    run.vehicle.pack.cell_v[4] = 3.7
+    assert run.stop() == 0
+    run.start()  # the latch is known again, so nothing closes though the cell is well
+    run.until(lambda: run.page().get("beat", {}).get("phase") == "open")
+    run.stays(lambda: run.vehicle.box.closed == OPEN, 1.0)
+    assert run.page()["beat"]["latched"] == [CELL_HIGH]
+    run.vehicle.pack.standby = True
+    run.until(lambda: read(run.folder / "state" / "latches").latched == ())
+
+
+def test_a_killed_protection_process_is_stood_in_for_and_its_successor_moves_nothing_while_driving(
+    run: Gateway,
+) -> None:
+    pack = run.vehicle.pack
+    pack.speed_kmh, pack.drive_state, pack.current_a = 60.0, 1.0, -2.0
+    run.until(lambda: run.page()["beat"]["standing"] is False)
+    stops, moved = run.vehicle.stops, len(run.moves)
+    os.kill(run.process("protect_flow"), signal.SIGSTOP)
+    run.until(lambda: run.vehicle.stops > stops)
+    run.until(lambda: "the protection process said nothing for 0.5 s" in run.journal)
+    run.until(lambda: run.restarts("protection") == 1)
+    run.kill("protect_flow")
+    run.until(lambda: run.vehicle.box.mode == HOLDS)
+    run.until(lambda: run.restarts("protection") == 2)
+    run.until(lambda: run.vehicle.box.mode == FOLLOWS)
+    assert run.page()["beat"]["asked"] is None, "nothing is commanded"
+    run.stays(lambda: run.vehicle.box.closed == CLOSED, 1.0)
+    assert len(run.moves) == moved
+    assert "the protection process ended by SIGKILL: the junction box is asked for a safe stop" in run.journal
+    pack.speed_kmh, pack.close = 0.0, False
+    run.until(lambda: run.vehicle.box.closed == OPEN)
+
+
+def test_protection_goes_on_while_telemetry_is_killed_and_without_the_supervisor(run: Gateway) -> None:
+    run.until(lambda: run.process("telemetry_flow"))
+    protection, stops = run.process("protect_flow"), run.vehicle.stops
+    run.kill("telemetry_flow")
+    run.until(lambda: run.restarts("telemetry") == 1)
+    assert (run.process("protect_flow"), run.vehicle.stops) == (protection, stops)
+    assert "the telemetry process ended by SIGKILL: protection goes on" in run.journal
+    assert run.command is not None
+    run.command.kill()
+    run.command.wait()
+    run.stays(lambda: run.vehicle.box.closed == CLOSED, 1.0)
+    run.vehicle.pack.crash = 1.0
+    run.until(lambda: run.vehicle.box.closed == OPEN)
+    run.start()  # and ends the process that the killed one left behind
+    run.until(lambda: f"process {protection} of a run that was killed is ended" in run.journal)
+    run.until(lambda: run.page().get("beat", {}).get("latched"))
+
+
+def test_a_corrupt_latch_file_keeps_everything_open_until_a_service(tmp_path: Path) -> None:
+    with gateway(tmp_path) as run:
+        latches = tmp_path / "state" / "latches"
+        data = bytearray(latches.read_bytes())
+        data[10] ^= 1
+        data[SLOT_BYTES + 10] ^= 1
+        latches.write_bytes(data)
+        run.start()
+        run.until(lambda: run.page().get("beat", {}).get("phase") == "open")
+        run.stays(lambda: run.vehicle.box.closed == OPEN, 1.5)
+        assert "latches may be lost, contactors stay open until somebody has looked at the pack" in run.journal
+        assert bytes(data) == latches.read_bytes(), "nobody writes over what should be looked at"
+        assert main(["service", "--config", str(run.config)]) == 0
+        run.until(lambda: run.vehicle.box.closed == CLOSED)
+        assert read(latches).latched == ()
+
+
+def test_without_cell_voltages_it_observes_and_never_commands(tmp_path: Path) -> None:
+    with gateway(tmp_path, latches=False, more='signals.absent = ["cell_v"]') as run:
+        run.start()
+        run.until(lambda: run.page().get("beat", {}).get("values", {}).get("current_a") == 0.0)
+        run.until(lambda: "observer, contactors are never commanded" in run.journal)
+        run.kill("protect_flow")
+        run.until(lambda: run.restarts("protection") == 1)
+        assert (run.vehicle.asked, run.vehicle.limits, run.vehicle.stops) == ({}, {}, 0)
+
+
+def test_one_pack_has_one_supervisor(run: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(run.config)]) == 2
+    assert "state_dir must be of one gateway; got one where another runs" in capsys.readouterr().err
+    assert run.vehicle.closed
+    with pytest.raises(LatchError):
+        read(run.folder / "state" / "nothing")
