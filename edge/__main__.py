@@ -46,11 +46,11 @@ def _with_config(parser: argparse.ArgumentParser, *, needed: bool = True) -> Non
 
 
 def _run(options: argparse.Namespace) -> int:
-    from edge import gateway  # noqa: PLC0415 - other commands need neither flow nor bus
-
     if options.config is None:
         msg = "--config must name the gateway's settings (gateway.toml); got nothing"
         raise ConfigError(msg)
+    from edge import gateway  # noqa: PLC0415 - other commands need neither flow nor bus
+
     return _check(options.config) if options.check else gateway.run(options.config)
 
 
