@@ -115,6 +115,17 @@ class _View(NamedTuple):
     hot: tuple[float, int]
 
 
+_Option = tuple[float, str, int]  # a current, what allows no more, and at which cell or probe
+
+
+class _Whole(NamedTuple):
+    """What binds alike for every horizon, and a group's resistance for each, Ω."""
+
+    charge: list[_Option]
+    discharge: list[_Option]
+    ohm: list[float]
+
+
 NO_CAPS = Caps()
 
 
@@ -124,7 +135,8 @@ def limits(
     """Say what is allowed at one tick."""
     passed_s = (sample.t_ns - state.t_ns) / _NS if state.t_ns >= 0 else 0.0
     view, word = _view(sample), verdict.causes[0] if verdict.causes else RISING
-    rows = [_horizon(cfg, view, load, state, k) for k in range(len(HORIZONS_S))]
+    whole = _whole(cfg, view, state)
+    rows = [_horizon(cfg, view, load, state, k, whole) for k in range(len(HORIZONS_S))]
     charge_left_a = _left(cfg, state.charge_left_a, cfg.charge_max_a, verdict.charge, passed_s, blind=verdict.blind)
     discharge_left_a = _left(
         cfg, state.discharge_left_a, cfg.discharge_max_a, verdict.discharge, passed_s, blind=verdict.blind
@@ -139,18 +151,27 @@ def limits(
 
 
 def _view(sample: Sample) -> _View:
-    cells = [(v, c) for c, v in enumerate(sample.cell_v.values, 1) if v == v]  # noqa: PLR0124 - not NaN, the cheap way
-    probes = [(t, p) for p, t in enumerate(sample.temp_c.values, 1) if t == t]  # noqa: PLR0124 - as above
-    unknown = (math.nan, 0)
+    cells = [v for v in sample.cell_v.values if v == v]  # noqa: PLR0124 - not NaN, the cheap way
+    low, high = _extremes(sample.cell_v.values, cells)
+    probes = [t for t in sample.temp_c.values if t == t]  # noqa: PLR0124 - as above
+    cold, hot = _extremes(sample.temp_c.values, probes)
     return _View(
         current_a=sample.one["current_a"].value,
         soc=sample.one["soc"].value,
-        low=min(cells, default=unknown),
-        high=max(cells, default=unknown),
-        mean_v=sum(v for v, _ in cells) / len(cells) if cells else math.nan,
-        cold=min(probes, default=unknown),
-        hot=max(probes, default=unknown),
+        low=low,
+        high=high,
+        mean_v=sum(cells) / len(cells) if cells else math.nan,
+        cold=cold,
+        hot=hot,
     )
+
+
+def _extremes(values: Sequence[float], known: Sequence[float]) -> tuple[tuple[float, int], tuple[float, int]]:
+    """Give the lowest value with its first place, the highest with its last, both from 1."""
+    if not known:
+        return (math.nan, 0), (math.nan, 0)
+    low, high = min(known), max(known)
+    return (low, values.index(low) + 1), (high, len(values) - values[::-1].index(high))
 
 
 def _left(cfg: DeratingConfig, left_a: float, max_a: float, asked: int, passed_s: float, *, blind: bool) -> float:
@@ -170,21 +191,11 @@ def _capped(was: Limited, cap_a: float, name: str) -> Limited:
     return Limited(cap_a, was.power_w * share, name, 0)
 
 
-def _horizon(cfg: DeratingConfig, view: _View, load: Load, state: State, k: int) -> tuple[Limited, Limited]:
-    """Give what is allowed for one horizon before broken limits and caps: charging, discharging.
-
-    What is not known holds what was allowed: the protection rows about it take the current back, in a ramp.
-    """
+def _whole(cfg: DeratingConfig, view: _View, state: State) -> _Whole:
+    """Work out what depends on temperature and SOC."""
     max_a, low_a = cfg.charge_max_a, cfg.discharge_max_a
-    charge, discharge = [(max_a, "largest current", 0)], [(low_a, "largest current", 0)]
-    cold_c = USUAL_C if math.isnan(view.cold[0]) else view.cold[0]
-    ohm = cfg.r_factor * _resistance(cfg, k, cold_c, view.soc)
-    if cfg.cells and math.isnan(view.mean_v + view.current_a):
-        charge.append((state.charge_a, "voltage or current unknown", 0))
-        discharge.append((state.discharge_a, "voltage or current unknown", 0))
-    elif cfg.cells:
-        charge.append((view.current_a + (cfg.high_v - view.high[0]) / ohm, "cell voltage", view.high[1]))
-        discharge.append((-view.current_a + (view.low[0] - cfg.low_v) / ohm, "cell voltage", view.low[1]))
+    charge: list[_Option] = []
+    discharge: list[_Option] = []
     if cfg.probes and math.isnan(view.cold[0]):
         charge.append((state.charge_a, "temperature unknown", 0))
         discharge.append((state.discharge_a, "temperature unknown", 0))
@@ -195,14 +206,34 @@ def _horizon(cfg: DeratingConfig, view: _View, load: Load, state: State, k: int)
     if not math.isnan(view.soc):
         charge.append((max_a * _between((cfg.high_soc, 1.0), (1.0, cfg.end_share), view.soc), "SOC", 0))
         discharge.append((low_a * _between((0.0, cfg.low_soc), (cfg.end_share, 1.0), view.soc), "SOC", 0))
+    cold_c = USUAL_C if math.isnan(view.cold[0]) else view.cold[0]
+    return _Whole(charge, discharge, _resistances(cfg, cold_c, view.soc))
+
+
+def _horizon(
+    cfg: DeratingConfig, view: _View, load: Load, state: State, k: int, whole: _Whole
+) -> tuple[Limited, Limited]:
+    """Give what is allowed for one horizon before broken limits and caps: charging, discharging.
+
+    What is not known holds what was allowed: the protection rows about it take the current back, in a ramp.
+    """
+    charge: list[_Option] = [(cfg.charge_max_a, "largest current", 0)]
+    discharge: list[_Option] = [(cfg.discharge_max_a, "largest current", 0)]
+    ohm = cfg.r_factor * whole.ohm[k]
+    if cfg.cells and math.isnan(view.mean_v + view.current_a):
+        charge.append((state.charge_a, "voltage or current unknown", 0))
+        discharge.append((state.discharge_a, "voltage or current unknown", 0))
+    elif cfg.cells:
+        charge.append((view.current_a + (cfg.high_v - view.high[0]) / ohm, "cell voltage", view.high[1]))
+        discharge.append((-view.current_a + (view.low[0] - cfg.low_v) / ohm, "cell voltage", view.low[1]))
+    charge += whole.charge
+    discharge += whole.discharge
     charge.append((_rms_left(cfg.charge_rms_a, load.charge_a2, HORIZONS_S[k]), "load of the last minute", 0))
     discharge.append((_rms_left(cfg.discharge_rms_a, load.discharge_a2, HORIZONS_S[k]), "load of the last minute", 0))
     return _least(cfg, charge, view, 1, ohm), _least(cfg, discharge, view, -1, ohm)
 
 
-def _least(
-    cfg: DeratingConfig, options: Sequence[tuple[float, str, int]], view: _View, sign: int, ohm: float
-) -> Limited:
+def _least(cfg: DeratingConfig, options: Sequence[_Option], view: _View, sign: int, ohm: float) -> Limited:
     """Take the smallest current, and the power at the voltage that it leads to."""
     allowed_a, name, at = min(options, key=itemgetter(0))  # of equals the first
     allowed_a = max(allowed_a, 0.0)
@@ -219,19 +250,33 @@ def _rms_left(bound_a: float, now_a2: float, seconds: float) -> float:
     return math.sqrt(max(bound_a**2 - now_a2 * keep, 0.0) / (1 - keep))
 
 
-def _resistance(cfg: DeratingConfig, k: int, temp_c: float, soc: float) -> float:
-    """Look up a group's resistance for a horizon; the largest over SOC where that is not known."""
+def _resistances(cfg: DeratingConfig, temp_c: float, soc: float) -> list[float]:
+    """Look up a group's resistance for each horizon; the largest over SOC where that is not known."""
     upper = min(bisect_right(cfg.r_temp_c, temp_c), len(cfg.r_temp_c) - 1)
     knots = slice(max(upper - 1, 0), upper + 1)
-    at = [max(row) if math.isnan(soc) else _between(cfg.r_soc, row, soc) for row in cfg.r_ohm[k][knots]]
-    return _between(cfg.r_temp_c[knots], at, temp_c)
+    at_temp = _position(cfg.r_temp_c[knots], temp_c)
+    at_soc = None if math.isnan(soc) else _position(cfg.r_soc, soc)
+    return [
+        _read([max(row) if at_soc is None else _read(row, at_soc) for row in table[knots]], at_temp)
+        for table in cfg.r_ohm
+    ]
 
 
 def _between(knots: Sequence[float], values: Sequence[float], x: float) -> float:
     """Interpolate in a straight line, clamped at the ends."""
+    return _read(values, _position(knots, x))
+
+
+def _position(knots: Sequence[float], x: float) -> tuple[int, float, float]:
+    """Find the knot below, the distance from it and to the next one; at the ends no distance."""
     if x <= knots[0]:
-        return values[0]
+        return 0, 0.0, 0.0
     if x >= knots[-1]:
-        return values[-1]
+        return len(knots) - 1, 0.0, 0.0
     k = bisect_right(knots, x) - 1
-    return values[k] + (values[k + 1] - values[k]) * (x - knots[k]) / (knots[k + 1] - knots[k])
+    return k, x - knots[k], knots[k + 1] - knots[k]
+
+
+def _read(values: Sequence[float], at: tuple[int, float, float]) -> float:
+    k, past, width = at
+    return values[k] + (values[k + 1] - values[k]) * past / width if width else values[k]

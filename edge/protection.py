@@ -129,8 +129,8 @@ class Table:
     """The rows that can be evaluated, and what their values need.
 
     `groups`: in how many groups each row's values come.  `idle_a`: smaller currents flow in neither direction.
-    `names`: of the places of a quantity that are neither cells nor probes.  `by_quantity`, `keys` and `for_ns` follow
-    from the rows.
+    `names`: of the places of a quantity that are neither cells nor probes.  `by_quantity`, `keys`, `for_ns` and
+    `opening` (rows that may open the contactors) follow from the rows.
     """
 
     rows: tuple[Limit, ...]
@@ -140,6 +140,7 @@ class Table:
     by_quantity: Mapping[str, tuple[int, ...]]
     keys: tuple[str, ...]
     for_ns: tuple[int, ...]
+    opening: tuple[bool, ...]
 
 
 def table_of(
@@ -162,6 +163,7 @@ def table_of(
         by_quantity=by_quantity,
         keys=tuple(key_of(row) for row in rows),
         for_ns=tuple(round(row.for_s * _NS) for row in rows),
+        opening=tuple(_RANK[row.action] >= _STANDSTILL for row in rows),
     )
 
 
@@ -222,12 +224,13 @@ def verdict(table: Table, state: State, facts: Facts) -> Verdict:
     asked = {"charge": FREE, "discharge": FREE}
     causes: list[tuple[int, str]] = []
     opens = at_once = stop = known = blind = unsafe = False
-    for row, key, now in zip(table.rows, table.keys, state, strict=True):
+    for k, now in enumerate(state):
+        if not now.active:
+            unsafe = unsafe or (table.opening[k] and _against(table.rows[k], now.counts))
+            continue
+        row, key = table.rows[k], table.keys[k]
         rank = _RANK[row.action]
-        if rank >= _STANDSTILL and not now.active:
-            against = {UNSEEN} if row.quantity in _MOVING else {UNSEEN, BEYOND}
-            unsafe = unsafe or any(c.place in against for c in now.counts)
-        if not now.active or rank == _INFORM:
+        if rank == _INFORM:
             continue
         causes.append((-rank, key))
         for way in _ways(row):
@@ -254,6 +257,14 @@ def verdict(table: Table, state: State, facts: Facts) -> Verdict:
     )
 
 
+def _against(row: Limit, counts: Sequence[Count]) -> bool:
+    """Say whether a row that has not fired stands against closing: a value is not known yet, or beyond the bound."""
+    for count in counts:  # noqa: SIM110 - at every tick, for every row: any() costs three times as much
+        if count.place == UNSEEN or (count.place == BEYOND and row.quantity not in _MOVING):
+            return True
+    return False
+
+
 def _ways(row: Limit) -> tuple[str, ...]:
     """Name the directions whose current a broken row takes back."""
     if row.direction != "any":
@@ -275,10 +286,13 @@ def _judged(
         value, at = _side(row, measure)
         if math.isnan(value):
             continue
-        count = was.counts[measure.group]
-        now = _counted(table, k, count, value, facts, now_ns)
-        if now == count:
+        count, place = was.counts[measure.group], _place(row, value)
+        if place == BEYOND and _flows(table, row, facts.current_a):
+            now = Count(count.samples + 1, count.since_ns if count.samples else now_ns, BEYOND)
+        elif place == count.place and not count.samples:
             continue
+        else:
+            now = Count(0, 0, place)
         counts = list(was.counts) if counts is None else counts
         counts[measure.group] = now
         over = now.samples >= row.min_samples and now_ns - now.since_ns >= table.for_ns[k]
@@ -294,14 +308,10 @@ def _judged(
     return was._replace(counts=tuple(counts), active=stays), moved
 
 
-def _counted(table: Table, k: int, count: Count, value: float, facts: Facts, now_ns: int) -> Count:
-    """Count one fresh value; a bound is crossed by reaching it."""
-    row = table.rows[k]
+def _place(row: Limit, value: float) -> int:
+    """Say where a value stands to a bound, which is crossed by reaching it."""
     beyond = value - row.bound if row.over else row.bound - value
-    place = BEYOND if beyond >= 0 else INSIDE if beyond <= -row.hysteresis else NEAR
-    if place != BEYOND or not _flows(table, row, facts.current_a):
-        return Count(0, 0, place)
-    return Count(count.samples + 1, count.since_ns if count.samples else now_ns, BEYOND)
+    return BEYOND if beyond >= 0 else INSIDE if beyond <= -row.hysteresis else NEAR
 
 
 def _side(row: Limit, measure: Measure) -> tuple[float, int]:

@@ -52,6 +52,18 @@ class SignalRule(NamedTuple):
     high: float
 
 
+class Plan(NamedTuple):
+    """What a message brings of what is needed, prepared.
+
+    `fills`: (position in its values, signal, place, one of many, lowest, highest).  `watched`: signals that could be
+    stuck, with their positions.  `period_ns`: how often it comes.
+    """
+
+    fills: tuple[tuple[int, str, int, bool, float, float], ...]
+    watched: tuple[tuple[str, tuple[int, ...]], ...]
+    period_ns: float
+
+
 @dataclass(frozen=True, slots=True)
 class SensingConfig:
     """What comes from where.
@@ -69,6 +81,7 @@ class SensingConfig:
     stuck_a: float
     stuck_v: float
     groups: Mapping[str, tuple[int, ...]] = field(init=False)
+    plans: tuple[Plan, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be evaluated; raises ValueError with what is wrong and what is accepted."""
@@ -92,6 +105,7 @@ class SensingConfig:
             if self.rules[signal].required
         }
         object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "plans", tuple(_plan(source, self.rules) for source in self.sources))
 
     def periods(self) -> dict[str, float]:
         """Give the longest period of each required signal, s."""
@@ -101,6 +115,16 @@ class SensingConfig:
                 if self.rules[signal].required:
                     longest[signal] = max(longest.get(signal, 0.0), source.period_s)
         return longest
+
+
+def _plan(source: Source, rules: Mapping[str, SignalRule]) -> Plan:
+    needed = [(k, name, place) for k, (name, place) in enumerate(source.fills) if rules[name].required]
+    names = dict.fromkeys(name for _, name, _ in needed if name in {"cell_v", *VITAL})
+    return Plan(
+        fills=tuple((k, name, place, name in MANY, rules[name].low, rules[name].high) for k, name, place in needed),
+        watched=tuple((name, tuple(k for k, n, _ in needed if n == name)) for name in names),
+        period_ns=source.period_s * _NS,
+    )
 
 
 def _check(good: bool, message: str) -> None:  # noqa: FBT001 - the condition is the point
@@ -199,21 +223,17 @@ def step(cfg: SensingConfig, state: State, arrivals: Iterable[Arrival], now_ns: 
     for arrival in arrivals:
         came.append(arrival.source)
         seen[arrival.source] = arrival.t_ns
-        by_signal: dict[str, list[float]] = {}
-        for (name, place), raw in zip(cfg.sources[arrival.source].fills, arrival.values, strict=True):
-            rule = cfg.rules[name]
-            if not rule.required:
-                continue
-            why = MISSING if math.isnan(raw) else OK if rule.low <= raw <= rule.high else IMPLAUSIBLE
-            value = raw if why == OK else math.nan
-            if name in MANY:
+        plan, raws = cfg.plans[arrival.source], arrival.values
+        for k, name, place, is_many, low, high in plan.fills:
+            raw = raws[k]
+            value, why = (raw, OK) if low <= raw <= high else (math.nan, MISSING if math.isnan(raw) else IMPLAUSIBLE)
+            if is_many:
                 many[name][0][place], many[name][1][place] = value, why
             else:
                 one[name] = Scalar(value, arrival.t_ns, fresh=True, state=why)
-            by_signal.setdefault(name, []).append(raw)
-        for name, raws in by_signal.items():
-            if name in {"cell_v", *VITAL}:
-                still[arrival.source, name] = _stilled(still.get((arrival.source, name)), tuple(raws))
+        for name, at in plan.watched:
+            key = arrival.source, name
+            still[key] = _stilled(still.get(key), tuple([raws[k] for k in at]))
     still = _watched(cfg, still, came, one, now_ns)
     after = State(state.start_ns, tuple(seen), {n: (tuple(v), tuple(w)) for n, (v, w) in many.items()}, one, still)
     return after, _sample(cfg, after, came, now_ns)
@@ -261,11 +281,12 @@ def _still_current(cfg: SensingConfig, now: Still, pack_v: float, current_a: flo
 
 def _sample(cfg: SensingConfig, state: State, came: list[int], now_ns: int) -> Sample:
     ages = tuple(
-        (now_ns - (seen if seen >= 0 else state.start_ns)) / (source.period_s * _NS)
-        for source, seen in zip(cfg.sources, state.seen, strict=True)
+        (now_ns - (seen if seen >= 0 else state.start_ns)) / plan.period_ns
+        for plan, seen in zip(cfg.plans, state.seen, strict=True)
     )
-    lost = {k for k, age in enumerate(ages) if age > LOST_PERIODS and state.seen[k] >= 0}
-    stuck = {key for key, now in state.still.items() if now.stuck}
+    old = max(ages, default=0.0) > LOST_PERIODS
+    lost = [k for k, age in enumerate(ages) if age > LOST_PERIODS and state.seen[k] >= 0] if old else []
+    stuck = [key for key, now in state.still.items() if now.stuck]
     one = dict(state.one)
     fresh = {name: tuple(g for g, k in enumerate(cfg.groups.get(name, ())) if k in came) for name in MANY}
     many = {name: Many(*state.many[name], fresh[name]) for name in MANY}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from operator import lt
 from statistics import median
 from typing import NamedTuple
 
@@ -33,9 +34,10 @@ class Probe(NamedTuple):
 
 
 class State(NamedTuple):
-    """Voltages of the last minute, oldest first, and the probes."""
+    """Voltages of the last minute, oldest first, what each cell may not fall below after them, and the probes."""
 
     kept: tuple[tuple[int, tuple[float, ...]], ...] = ()
+    floors_v: tuple[float, ...] = ()
     probes: tuple[Probe, ...] = ()
     low_cell: int = 0  # from 1: whose voltage has collapsed, 0 = none
 
@@ -47,21 +49,28 @@ def rule(*, drop: bool, hot: bool, rise: bool) -> bool:
 
 def see_cells(state: State, cell_v: Sequence[float], now_ns: int) -> State:
     """Take fresh cell voltages, NaN where unknown; remembers the first cell that has collapsed."""
-    kept = tuple(entry for entry in state.kept if now_ns - entry[0] <= FALL_NS)
+    kept, floors_v = state.kept, state.floors_v
+    if kept and now_ns - kept[0][0] > FALL_NS:
+        kept = tuple(entry for entry in kept if now_ns - entry[0] <= FALL_NS)
     if not kept or now_ns - kept[-1][0] >= _KEPT_NS:
         kept = (*kept, (now_ns, tuple(cell_v)))
-    return state._replace(kept=kept, low_cell=_collapsed(cell_v, kept))
+    if kept is not state.kept:
+        floors_v = tuple((1 - DROP) * _highest(voltages) for voltages in zip(*(set_ for _, set_ in kept), strict=True))
+    return state._replace(kept=kept, floors_v=floors_v, low_cell=_collapsed(cell_v, floors_v))
 
 
-def _collapsed(cell_v: Sequence[float], kept: Iterable[tuple[int, tuple[float, ...]]]) -> int:
-    known = [v for v in cell_v if not math.isnan(v)]
+def _highest(voltages: Iterable[float]) -> float:
+    return max((v for v in voltages if not math.isnan(v)), default=math.nan)
+
+
+def _collapsed(cell_v: Sequence[float], floors_v: Sequence[float]) -> int:
+    known = [v for v in cell_v if v == v]  # noqa: PLR0124 - not NaN, the cheap way
     if not known:
         return 0
     least = (1 - DROP) * median(known)
-    for cell, v in enumerate(cell_v, 1):
-        if v < least or any(v < (1 - DROP) * before[cell - 1] for _, before in kept):
-            return cell
-    return 0
+    if min(known) >= least and not any(map(lt, cell_v, floors_v)):
+        return 0
+    return next(cell for cell, (v, floor) in enumerate(zip(cell_v, floors_v, strict=True), 1) if v < least or v < floor)
 
 
 def see_probes(state: State, temp_c: Sequence[float], places: Iterable[int], now_ns: int) -> State:
