@@ -128,20 +128,26 @@ def _table(rows: Sequence[Limit], sensed: SensingConfig, idle_a: float) -> Table
     cells, probes = (len(sensed.groups.get(name, ())) for name in MANY)
     feedback = sum(sensed.rules[name].required for name in FEEDBACK)
     groups = {
-        **dict.fromkeys(("cell_v", "deep_discharge_v", "cell_dev_v"), cells),
-        **dict.fromkeys(("temp_c", "temp_dev_c", "temp_rate_c_per_s"), probes),
+        **dict.fromkeys(("cell_v", "deep_discharge_v", "cell_dev_v", "cells_missing"), cells),
+        **dict.fromkeys(("temp_c", "temp_dev_c", "temp_rate_c_per_s", "probes_missing"), probes),
         "feedback_mismatch": feedback,
+        "invalid": len(_sent(sensed, VITAL)),
+        "invalid_minor": len(_sent(sensed, OTHERS)),
     }
     messages = tuple(source.name for source in sensed.sources)
     names = {
         "silence": messages,
         "silence_minor": messages,
-        "invalid": VITAL,
-        "invalid_minor": OTHERS,
+        "invalid": _sent(sensed, VITAL),
+        "invalid_minor": _sent(sensed, OTHERS),
         "feedback_mismatch": CONTACTORS,
         "weld": CONTACTORS,
     }
     return table_of(rows, idle_a, groups, names)
+
+
+def _sent(sensed: SensingConfig, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if sensed.rules[name].required)
 
 
 def _bound(rows: Iterable[Limit], quantity: str, tier: str, otherwise: float, *, over: bool, way: str = "any") -> float:
@@ -172,6 +178,8 @@ def _quantities(pack: PackModel, rows: Sequence[Limit], sensed: SensingConfig) -
             any(name in {*MANY, *VITAL} and sensed.rules[name].required for name, _ in source.fills)
             for source in sensed.sources
         ),
+        vital_sent=_sent(sensed, VITAL),
+        others_sent=_sent(sensed, OTHERS),
     )
 
 

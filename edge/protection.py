@@ -337,7 +337,7 @@ def _decision(
     table: Table, k: int, was: RowState, now: RowState, moved: tuple[float, int], facts: Facts, now_ns: int
 ) -> Decision:
     row = table.rows[k]
-    value, at = moved
+    value, at = moved[0], moved[1] or was.at  # what is whole again has no bad place: the one that was
     subject = subject_of(row, at, table.names.get(row.quantity, ()))
     rank = _RANK[row.action]
     if rank >= _STANDSTILL:

@@ -1,7 +1,8 @@
 """What the values of a sample say about each protected quantity (schemas.limits.QUANTITIES).
 
-Pure.  A quantity is measured where a message brought what it needs; what is about silence or about commands of our
-own is measured at every tick.
+Pure.  A quantity is measured where a message brought what it needs, and only then: a value that is held, or missing,
+until the next message must not count again.  What is about silence or about commands of our own is measured at every
+tick.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from edge import thermal_event
 from edge.protection import Facts, Measure
-from edge.sensing import IMPLAUSIBLE, LOST_PERIODS, MISSING, OK, OTHERS, STUCK, VITAL, Many, Sample
+from edge.sensing import OK, VITAL, Many, Sample
 from schemas.limits import RMS_TAU_S
 
 FEEDBACK = ("plus_closed", "minus_closed", "precharge_closed")
@@ -33,7 +34,7 @@ class QuantitiesConfig:
     `cell_groups`, `probe_groups`: the places (from 0) that come together.  `full_v`, `empty_v`: of a cell, where
     overcharge and over-discharge begin.  `step_a`: current steps by more are left out where voltages are compared.
     `feedback`: which of plus, minus and precharge tell where they are.  `vital`: for each source, whether it brings
-    what nothing is known without.
+    what nothing is known without.  `vital_sent`, `others_sent`: which single values are sent.
     """
 
     cell_groups: tuple[tuple[int, ...], ...]
@@ -48,6 +49,8 @@ class QuantitiesConfig:
     step_a: float
     feedback: tuple[int, ...]
     vital: tuple[bool, ...]
+    vital_sent: tuple[str, ...]
+    others_sent: tuple[str, ...]
 
 
 class Own(NamedTuple):
@@ -283,21 +286,28 @@ def _conditions(cfg: QuantitiesConfig, sample: Sample, own: Own, out: Measures) 
 
 
 def _unknowns(cfg: QuantitiesConfig, sample: Sample, out: Measures) -> None:
-    """Measure what is not known; what has never come is waited for until its message is lost."""
-    waits = {True: False, False: False}
+    """Measure what is not known; a source that never came is as old as the start."""
     for name, vital in (("silence", True), ("silence_minor", False)):
         ages = [(age, k) for k, age in enumerate(sample.ages, 1) if cfg.vital[k - 1] == vital]
-        waits[vital] = any(age <= LOST_PERIODS and not sample.heard[k - 1] for age, k in ages)
         if ages:
             out[name] = _single(*max(ages))
-    out["frozen_s"] = _single(sample.frozen_s)
-    if not waits[True]:
-        for name, many in (("cells_missing", sample.cell_v), ("probes_missing", sample.temp_c)):
-            bad = [k for k, why in enumerate(many.why, 1) if why != OK]
+    if sample.cell_v.fresh or any(sample.one[signal].fresh for signal in VITAL):
+        out["frozen_s"] = _single(sample.frozen_s)
+    places = (("cells_missing", sample.cell_v, cfg.cell_groups), ("probes_missing", sample.temp_c, cfg.probe_groups))
+    for name, many, groups in places:
+        if many.fresh:
             share = len(many.why) if name == "probes_missing" else 1
-            if many.why:
-                out[name] = _single(len(bad) / share, bad[0] if bad else 0)
-    for name, signals, vital in (("invalid", VITAL, True), ("invalid_minor", OTHERS, False)):
-        wrong = [k for k, signal in enumerate(signals, 1) if sample.one[signal].state in {IMPLAUSIBLE, STUCK, MISSING}]
-        if not waits[vital]:
-            out[name] = _single(float(len(wrong)), wrong[0] if wrong else 0)
+            lacking = sum(why != OK for why in many.why) / share
+            bad = {g: next((p for p in groups[g] if many.why[p] != OK), -1) + 1 for g in many.fresh}
+            out[name] = [_all_if(lacking, g, at) for g, at in bad.items()]
+    for name, signals in (("invalid", cfg.vital_sent), ("invalid_minor", cfg.others_sent)):
+        came = [(g, sample.one[signal]) for g, signal in enumerate(signals) if sample.one[signal].fresh]
+        if came:
+            wrong = float(sum(sample.one[signal].state != OK for signal in signals))
+            out[name] = [_all_if(wrong, g, g + 1 if now.state != OK else 0) for g, now in came]
+
+
+def _all_if(total: float, group: int, at: int) -> Measure:
+    """Give a group the count of all groups where one of its own places is bad (`at`, 0: none): it counts by itself."""
+    value = total if at else 0.0
+    return Measure(group, value, at, value, at)

@@ -26,8 +26,10 @@ _ISOLATION_S = (5.0, 30.0)
 _ONCE_S = (0.0, 0.5)  # one sample
 _EVENT_S = (0.0, 10.0)  # one sample of a rule that looks back by itself
 _OBEY_S = (3.0, 5.0)
-_UNKNOWN_S = (0.5, 1.0)
+_UNKNOWN_S = (0.5, 2.0)
+_FROZEN_S = (0.5, 10.0)
 _UNKNOWN_LONG_S = (20.0, 25.0)  # the ramp to zero takes 5 s, and one lost message is no reason to strand a car
+_PROBES_LONG_S = (20.0, 30.0)
 _PERIODS = 5.0  # without a message: it is lost
 _FAST = ("inform", "derate", "open_now")
 _CONDITION = ("open_at_standstill",)  # for the MSL row of a flag
@@ -93,7 +95,7 @@ def _consistency(chemistry: str, series: int, discharge_max_a: float) -> list[Li
         *_tiers(
             "current_mismatch_a", [0.05 * discharge_max_a], ("derate",), 0.02 * discharge_max_a, _OBEY_S, tier="RSL"
         ),
-        *_tiers("frozen_s", [120.0], ("derate",), 60.0, _UNKNOWN_S, tier="RSL"),
+        *_tiers("frozen_s", [120.0], ("derate",), 60.0, _FROZEN_S, tier="RSL"),
     ]
 
 
@@ -118,10 +120,10 @@ def _unknowns() -> list[Limit]:
         first = 1 if quantity == "silence" else 3
         rows += _tiers(quantity, [bound], ("zero_current",), back, seconds, samples=first, tier="RSL")
         rows += _tiers(quantity, [bound], _CONDITION, back, _UNKNOWN_LONG_S)
-    rows += _tiers("probes_missing", (1e-3, 0.25), ("inform", "derate"), 1e-4, _UNKNOWN_S, tier="MOL")
-    rows += _tiers("probes_missing", (0.5,), _CONDITION, 1e-4, _UNKNOWN_LONG_S)
+    rows += _tiers("probes_missing", (1e-3, 0.25), ("inform", "derate"), 1e-4, _SLOW_S, tier="MOL")
+    rows += _tiers("probes_missing", (0.5,), _CONDITION, 1e-4, _PROBES_LONG_S)
     rows += _tiers("silence_minor", [_PERIODS], ("inform",), 3.0, _ONCE_S, samples=1)
-    return rows + _tiers("invalid_minor", [1.0], ("inform",), 0.5, _UNKNOWN_S)
+    return rows + _tiers("invalid_minor", [1.0], ("inform",), 0.5, _ISOLATION_S)
 
 
 def _tiers(  # noqa: PLR0913 - what differs between rows

@@ -55,6 +55,10 @@ DIRECTED = frozenset({"current_a", "rms_a", "disobeyed_a"})  # need over = true 
 # Over-current evidence and a crash: all that may open at speed.
 FAST = frozenset({"current_a", "rms_a", "short_a", "crash"})
 
+_MINOR = (
+    "current2_a", "link_v", "isolation_ohm", "hvil", "crash", "speed_kmh", "drive_state", "charge_type", "soc",
+    "plus_closed", "minus_closed", "precharge_closed",
+)  # fmt: skip
 # The signals that a quantity needs, each one of its alternatives; () is watched at every tick, whatever is sent.
 NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cell_v": (("cell_v",),),
@@ -86,14 +90,11 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cells_missing": (("cell_v",),),
     "probes_missing": (("temp_c",),),
     "invalid": (("current_a", "pack_v"),),
-    "invalid_minor": (),
+    "invalid_minor": (_MINOR,),
     "frozen_s": (("current_a",),),
 }
 # Judged at every tick, not when a message comes: it is about what does not come, or about commands of our own.
-AT_TICKS = frozenset(
-    {"weld", "precharge_failures", "silence", "silence_minor", "cells_missing", "probes_missing", "invalid"}
-    | {"invalid_minor", "frozen_s"}
-)
+AT_TICKS = frozenset({"weld", "precharge_failures", "silence", "silence_minor"})
 
 
 @dataclass(frozen=True, slots=True)

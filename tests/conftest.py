@@ -22,12 +22,19 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=15, help="how often the kill test sends SIGKILL (default: 15)")
+    parser.addoption("--thorough", action="store_true", help="tests/safety: many more sequences, recordings as a whole")
 
 
 @pytest.fixture(scope="session")
 def kills(request: pytest.FixtureRequest) -> int:
     """How often to kill."""
     return int(request.config.getoption("--kills"))
+
+
+@pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether tests of the safety core may take minutes (`just safety`)."""
+    return bool(request.config.getoption("--thorough"))
 
 
 @pytest.fixture(scope="session")

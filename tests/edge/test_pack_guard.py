@@ -71,11 +71,12 @@ def test_rows_that_would_come_too_late_are_named() -> None:
     slow = [s._replace(period_s=0.5) if s.name == "Cells 2" else s for s in SOURCES]
     made = pack_guard(PACK, slow, SENT)
     assert made.too_slow
-    assert all(text.startswith(("cell_v", "deep_discharge_v", "overcharge", "overdischarge")) for text in made.too_slow)
+    needs_cells = ("cell_v", "deep_discharge_v", "overcharge", "overdischarge", "cells_missing RSL")
+    assert all(text.startswith(needs_cells) for text in made.too_slow)
     late = pack_guard(PACK, SOURCES, SENT, delay_s=0.6).too_slow
     assert {text.split()[0] for text in late} >= {"current_a", "short_a", "crash"}
     ticks = pack_guard(PACK, SOURCES, SENT, tick_s=1.0).too_slow
-    assert {text.split()[0] for text in ticks} >= {"silence", "invalid", "cells_missing"}
+    assert {text.split()[0] for text in ticks} == {"silence", "silence_minor", "weld", "precharge_failures"}
     assert {text.split()[0] for text in small_guard().too_slow} == set()
 
 
@@ -87,8 +88,11 @@ def test_a_signal_that_does_not_exist_is_refused() -> None:
 def test_groups_and_names_follow_the_messages() -> None:
     table = small_guard().config.table
     groups = {row.quantity: n for row, n in zip(table.rows, table.groups, strict=True)}
-    assert {q for q, n in groups.items() if n == 2} == {"cell_v", "deep_discharge_v", "cell_dev_v"}
+    by_cell_message = {"cell_v", "deep_discharge_v", "cell_dev_v", "cells_missing"}
+    assert {q for q, n in groups.items() if n == 2} == {*by_cell_message, "invalid"}
     assert {q for q, n in groups.items() if n == 3} == {"feedback_mismatch"}
+    assert groups["invalid_minor"] == len(table.names["invalid_minor"]) == 12
+    assert table.names["invalid"] == ("current_a", "pack_v")
     assert table.names["silence"][1] == "Cells 1"
     quantities = small_guard().config.quantities
     assert quantities.cell_groups == ((0, 1, 2), (3, 4, 5))

@@ -9,14 +9,11 @@ import pytest
 
 from edge.protection import Facts, Measure
 from edge.quantities import Own, State, step
-from edge.sensing import IMPLAUSIBLE, MANY, MISSING, OK, ONE, STALE, STUCK, Scalar
+from edge.sensing import IMPLAUSIBLE, MANY, MISSING, OK, ONE, OTHERS, STUCK, Scalar
 from schemas.limits import NEEDS, QUANTITIES
 from tests.support.samples import CFG, CLOSED, NAN, measured, one, sample, scalar
 
-AT_EVERY_TICK = {
-    "silence", "silence_minor", "frozen_s", "cells_missing", "probes_missing", "invalid", "invalid_minor", "weld",
-    "precharge_failures",
-}  # fmt: skip
+AT_EVERY_TICK = {"silence", "silence_minor", "weld", "precharge_failures"}
 
 
 # -- when a quantity is new
@@ -32,20 +29,27 @@ def test_every_quantity_of_the_limits_is_measured_where_all_its_signals_come() -
     got = measured(own=Own(CLOSED, 0, 0, 9.0, 9.0), fresh=((0, 1), (0, 1)), **everything)
     assert set(QUANTITIES) - set(got) == {"temp_rate_c_per_s"}, "which needs five seconds"
     assert set(NEEDS) == set(QUANTITIES)
+    assert NEEDS["invalid_minor"] == (OTHERS,)
 
 
 @pytest.mark.parametrize(
     ("fresh", "new"),
     [
-        ({"fresh": ((1,), ())}, {"cell_v", "deep_discharge_v", "cell_dev_v", "thermal_event"}),
-        ({"fresh": ((), (0,))}, {"temp_c", "temp_dev_c", "temp_spread_c", "thermal_event"}),
-        ({"current_a": scalar(5.0)}, {"current_a", "short_a", "rms_a", "overcharge_share", "overdischarge_share"}),
+        (
+            {"fresh": ((1,), ())},
+            {"cell_v", "deep_discharge_v", "cell_dev_v", "thermal_event", "cells_missing", "frozen_s"},
+        ),
+        ({"fresh": ((), (0,))}, {"temp_c", "temp_dev_c", "temp_spread_c", "thermal_event", "probes_missing"}),
+        (
+            {"current_a": scalar(5.0)},
+            {"current_a", "short_a", "rms_a", "overcharge_share", "overdischarge_share", "invalid", "frozen_s"},
+        ),
         ({"current2_a": scalar(5.0)}, set()),
-        ({"pack_v": scalar(15.3)}, {"pack_v", "sum_mismatch_v"}),
+        ({"pack_v": scalar(15.3)}, {"pack_v", "sum_mismatch_v", "invalid", "frozen_s"}),
         ({"isolation_ohm": scalar(4e5)}, {"isolation_ohm_per_v"}),
-        ({"hvil": scalar(1.0)}, {"interlock_open"}),
-        ({"crash": scalar(0.0)}, {"crash"}),
-        ({"plus_closed": scalar(0.0), "soc": scalar(0.5), "speed_kmh": scalar(1.0)}, set()),
+        ({"hvil": scalar(1.0)}, {"interlock_open", "invalid_minor"}),
+        ({"crash": scalar(0.0)}, {"crash", "invalid_minor"}),
+        ({"plus_closed": scalar(0.0), "soc": scalar(0.5), "speed_kmh": scalar(1.0)}, {"invalid_minor"}),
     ],
 )  # fmt: skip
 def test_a_message_makes_the_quantities_new_that_it_brings(fresh: dict[str, Any], new: set[str]) -> None:
@@ -53,11 +57,11 @@ def test_a_message_makes_the_quantities_new_that_it_brings(fresh: dict[str, Any]
 
 
 @pytest.mark.parametrize("name", ["current_a", "pack_v", "isolation_ohm", "hvil", "crash"])
-def test_a_fresh_message_without_a_usable_value_measures_nothing_of_it(name: str) -> None:
+def test_a_fresh_message_without_a_usable_value_measures_only_that_it_has_none(name: str) -> None:
     bad: Any = {name: Scalar(NAN, 1, fresh=True, state=IMPLAUSIBLE)}
     got = measured(own=Own(commanded=CLOSED), **bad)
     known = {q for q, measures in got.items() if any(m.high == m.high for m in measures)}
-    assert known <= AT_EVERY_TICK
+    assert known <= {*AT_EVERY_TICK, "invalid", "invalid_minor", "frozen_s"}
 
 
 # -- cells and probes
@@ -214,43 +218,37 @@ def test_silence_is_the_oldest_message_of_its_kind() -> None:
     assert measured(ages=(1.5, 0.0, 0.0))["silence"] == one(1.5, 1)
 
 
-def test_missing_places_are_counted_and_the_first_is_named() -> None:
-    got = measured(cells=(3.7, NAN, 3.7, NAN), temps=(NAN, 20.0, 20.0))
-    assert got["cells_missing"] == one(2.0, 2)
-    assert got["probes_missing"] == one(1 / 3, 1)
-    got = measured()
-    assert (got["cells_missing"], got["probes_missing"]) == (one(0.0), one(0.0))
-    got = measured(cells=(), temps=())
-    assert "cells_missing" not in got
-    assert "probes_missing" not in got
+def test_missing_places_of_all_messages_count_for_each_message_that_lacks_one() -> None:
+    cells, temps = (3.7, NAN, NAN, NAN), (NAN, 20.0, 20.0)
+    got = measured(cells=cells, temps=temps, fresh=((0, 1), (0, 1)))
+    assert got["cells_missing"] == [Measure(0, 3.0, 2, 3.0, 2), Measure(1, 3.0, 4, 3.0, 4)]
+    assert got["probes_missing"] == [Measure(0, 1 / 3, 1, 1 / 3, 1), Measure(1, 0.0, 0, 0.0, 0)]
+    got = measured(cells=(3.7, 3.7, 3.7, NAN), temps=temps, fresh=((0,), (1,)))
+    assert got["cells_missing"] == one(0.0), "the other message lacks it"
+    assert got["probes_missing"] == [Measure(1, 0.0, 0, 0.0, 0)]
 
 
-@pytest.mark.parametrize(("state", "bad"), [(OK, 0.0), (STALE, 0.0), (IMPLAUSIBLE, 1.0), (STUCK, 1.0), (MISSING, 1.0)])
+def test_what_is_held_is_not_counted_again() -> None:
+    held = scalar(NAN, fresh=False)
+    assert set(measured(cells=(NAN,) * 4, temps=(NAN,) * 3, current_a=held, hvil=held)) == AT_EVERY_TICK
+
+
+@pytest.mark.parametrize(("state", "bad"), [(OK, 0.0), (IMPLAUSIBLE, 1.0), (STUCK, 1.0), (MISSING, 1.0)])
 def test_single_values_that_came_and_cannot_be_used_are_counted(state: str, bad: float) -> None:
-    wrong = Scalar(NAN if state != OK else 14.8, 1, fresh=False, state=state)
-    assert measured(pack_v=wrong)["invalid"] == one(bad, 2 if bad else 0)
-    assert measured(hvil=wrong)["invalid_minor"] == one(bad, 4 if bad else 0)
-    assert measured(hvil=wrong)["invalid"] == one(0.0)
-
-
-@pytest.mark.parametrize(
-    ("heard", "ages", "waits"),
-    [
-        ((True, False, True), (0.0, 5.0, 0.0), {"cells_missing", "probes_missing", "invalid"}),
-        ((True, False, True), (0.0, 5.01, 0.0), set()),
-        ((True, True, False), (0.0, 0.0, 5.0), {"invalid_minor"}),
-        ((True, True, False), (0.0, 0.0, 5.01), set()),
-        ((True, True, True), (5.0, 5.0, 5.0), set()),
-    ],
-)
-def test_what_has_never_come_is_waited_for_until_its_message_is_lost(
-    heard: tuple[bool, ...], ages: tuple[float, ...], waits: set[str]
-) -> None:
-    assert AT_EVERY_TICK - set(measured(heard=heard, ages=ages)) == waits
+    wrong = Scalar(NAN if state != OK else 14.8, 1, fresh=True, state=state)
+    at = 2 if bad else 0
+    assert measured(pack_v=wrong)["invalid"] == [Measure(1, bad, at, bad, at)]
+    assert measured(crash=wrong, hvil=scalar(1.0), soc=scalar(1.0))["invalid_minor"] == [
+        Measure(0, 0.0, 0, 0.0, 0),
+        Measure(1, bad, at, bad, at),
+        Measure(2, 0.0, 0, 0.0, 0),
+    ]
+    both = measured(pack_v=wrong, current_a=scalar(NAN))["invalid"]
+    assert [m.high for m in both] == [1.0 + bad, (1.0 + bad) * bad]
 
 
 def test_frozen_time_is_passed_on() -> None:
-    assert measured(frozen_s=12.5)["frozen_s"] == one(12.5)
+    assert measured(frozen_s=12.5, pack_v=scalar(15.0))["frozen_s"] == one(12.5)
 
 
 # -- facts

@@ -24,6 +24,8 @@ CFG = QuantitiesConfig(
     step_a=10.0,
     feedback=(0, 2),
     vital=(True, True, False),
+    vital_sent=("current_a", "pack_v"),
+    others_sent=("hvil", "crash", "soc"),
 )
 ALL_OPEN, CLOSED = (False, False, False), (True, True, False)
 
