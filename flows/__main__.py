@@ -27,6 +27,8 @@ kafka_app = typer.Typer(no_args_is_help=True, help="The broker's topics.")
 app.add_typer(kafka_app, name="kafka")
 letters_app = typer.Typer(no_args_is_help=True, help="What was refused: list it, show it, send it once more.")
 app.add_typer(letters_app, name="deadletters")
+order_app = typer.Typer(no_args_is_help=True, help="Tell a vehicle something, signed: it only tightens limits.")
+app.add_typer(order_app, name="order")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Config = Annotated[Path, typer.Option(help="Settings, TOML, with a table [kafka].")]
@@ -260,6 +262,34 @@ def bench(
     from flows.bench.report import run_bench  # noqa: PLC0415 - see demo
 
     run_bench(stage, data, as_json=json)
+
+
+@order_app.command("key")
+def order_key(
+    path: Annotated[Path, typer.Argument(help="Private key to make; the public one goes to PATH.pub.")],
+) -> None:
+    """Make a pair of Ed25519 keys: one signs, the other goes onto gateways."""
+    from flows.orders import run_key  # noqa: PLC0415 - see demo
+
+    run_key(path)
+
+
+@order_app.command("limits")
+def order_limits(
+    key: Annotated[Path, typer.Option(help="Private key that signs.")],
+    vehicle: Annotated[str, typer.Option(help="Vehicle id.")],
+    pack: Annotated[str, typer.Option(help="Pack model: what would loosen its limits is refused.")],
+    charge: Annotated[float | None, typer.Option(min=0, help="Largest charge current, A.")] = None,
+    discharge: Annotated[float | None, typer.Option(min=0, help="Largest discharge current, A.")] = None,
+    bound: Annotated[list[str] | None, typer.Option(help="ROW=BOUND, as cell_v/MSL/over/any=4.2; repeatable.")] = None,
+    hours: Annotated[float, typer.Option(min=0.01, max=720, help="How long it holds.")] = 24.0,
+    out: Annotated[Path | None, typer.Option(help="File to write.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings with a table [kafka]: send it.")] = None,
+) -> None:
+    """Tighten a vehicle's limits for some hours; each message replaces the one before, none at all takes it back."""
+    from flows.orders import LimitsOrder, run_limits  # noqa: PLC0415 - see demo
+
+    run_limits(LimitsOrder(vehicle, pack, charge, discharge, bound or [], hours), key, out, config)
 
 
 def main() -> None:
