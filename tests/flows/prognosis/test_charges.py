@@ -1,0 +1,81 @@
+"""Sets of cells are read by their columns, whatever cells and files they consist of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.prognosis.charges import protocol_of, read_sets, set_of
+from schemas.checked import ConfigError
+from tests.support.charges import fading, write
+
+
+def test_what_was_written_in_any_order_is_read_by_cell_and_cycle(tmp_path: Path) -> None:
+    was = fading(4, 20)
+    write(was, tmp_path / "soh_features")
+    got = read_sets(tmp_path)["SET"]
+    assert got.cells == was.cells
+    assert got.columns == ("q", "noise")
+    assert np.array_equal(got.cell, was.cell)
+    assert np.array_equal(got.cycle, was.cycle)
+    assert np.allclose(got.x, was.x, atol=1e-6)
+    assert np.array_equal(got.nth(), np.tile(np.arange(20), 4))
+
+
+def test_the_sets_of_several_files_are_put_together(tmp_path: Path) -> None:
+    write(fading(3, 10), tmp_path, "XJTU")
+    write(fading(2, 10, seed=2), tmp_path, "OTHER")
+    found = read_sets(tmp_path)
+    assert {name: len(c.cells) for name, c in found.items()} == {"XJTU": 3, "OTHER": 2}
+    assert found["XJTU"].nominal_ah == 2.0
+    first = found["OTHER"].capacity_ah[found["OTHER"].nth() == 0]
+    assert found["OTHER"].nominal_ah == pytest.approx(np.median(first)), (
+        "a set nobody knows counts from its first charges"
+    )
+    assert list(read_sets(tmp_path, ["OTHER"])) == ["OTHER"]
+
+
+def test_infinite_values_are_not_available(tmp_path: Path) -> None:
+    was = fading(2, 5)
+    was.x[3, 1] = np.inf
+    write(was, tmp_path)
+    assert np.isnan(read_sets(tmp_path)["SET"].x[3, 1])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "cell", "name", "protocol"),
+    [
+        ("TJU", "Dataset_1_NCA_battery/CY25-025_1-#10", "TJU-1", "Dataset_1_NCA_battery/CY25-025_1"),
+        ("XJTU", "R2.5_battery-7", "XJTU", "R2.5_battery"),
+        ("MIT", "2017-05-12/2017-05-12_battery-2", "MIT", "2017-05-12/2017-05-12_battery"),
+        ("NEW", "7", "NEW", "one"),
+    ],
+)
+def test_set_and_protocol_follow_from_the_names(dataset: str, cell: str, name: str, protocol: str) -> None:
+    assert set_of(dataset, cell) == name
+    assert protocol_of(cell) == protocol
+
+
+def test_what_is_not_a_set_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--data must be a directory with Parquet files"):
+        read_sets(tmp_path)
+    (tmp_path / "a.parquet").write_text("no")
+    with pytest.raises(ConfigError, match=r"must be Parquet; got .*a\.parquet"):
+        read_sets(tmp_path)
+    pq.write_table(pa.table({"dataset": ["A"], "cell": ["1"], "cycle": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match="capacity missing"):
+        read_sets(tmp_path)
+    table: dict[str, list[Any]] = {"dataset": ["A"], "cell": ["1"], "cycle": [1], "capacity": [1.0], "q": ["many"]}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match="must be numbers, one or more; got q as"):
+        read_sets(tmp_path)
+    pq.write_table(pa.table({k: v * 2 for k, v in {**table, "q": [1.0]}.items()}), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match="cycles of a cell must differ; got 1 twice in 1"):
+        read_sets(tmp_path)
+    with pytest.raises(ConfigError, match="--set must be one of A; got B"):
+        read_sets(tmp_path, ["B"])

@@ -1,0 +1,64 @@
+"""Fitting: what is simple is found, seeds repeat, intervals hold what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from flows.prognosis.learn import bounds, fit, fit_interval, fit_smooth, out_of_fold, predict
+from operators.kernels.smooth import value
+
+
+def test_a_smooth_fit_goes_on_where_trees_end() -> None:
+    draw = np.random.default_rng(1)
+    x = draw.uniform(-1, 1, (800, 2))
+    beyond = np.array([[1.4, 0.0]])
+    y = 0.5 * x[:, 0]
+    smooth = value(fit_smooth(x, y, 1), beyond)[0]
+    assert smooth == pytest.approx(0.7, abs=0.05)
+    assert predict(fit(x, y, 1), beyond)[0] < smooth
+
+
+def test_the_same_seed_fits_the_same_bits() -> None:
+    draw = np.random.default_rng(1)
+    x, y = draw.normal(size=(300, 4)), draw.normal(size=300)
+    x[draw.random(x.shape) < 0.1] = np.nan
+    first, again, other = (predict(fit(x, y, seed), x) for seed in (1, 1, 2))
+    assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_column_that_is_always_missing_or_never_varies_does_no_harm() -> None:
+    draw = np.random.default_rng(1)
+    x = np.column_stack([draw.normal(size=300), np.full(300, np.nan), np.full(300, 7.0)])
+    got = predict(fit(x, x[:, 0], 1), x)
+    assert np.corrcoef(got, x[:, 0])[0, 1] > 0.98
+
+
+def test_no_row_is_predicted_by_a_model_that_saw_its_fold() -> None:
+    fold = np.repeat([0, 1, 2], 4)
+
+    def mean_of_training(_: object, y: np.ndarray, test: np.ndarray, __: int) -> np.ndarray:
+        return np.full(len(test), y.mean())
+
+    got = out_of_fold(np.zeros((12, 1)), fold.astype(float), fold, 1, mean_of_training)
+    assert_array_equal(got, np.repeat([1.5, 1.0, 0.5], 4))
+
+
+def test_an_interval_of_90_percent_holds_about_that_much_of_other_cells() -> None:
+    draw = np.random.default_rng(4)
+    cell = np.repeat(np.arange(200), 50).astype(np.int32)
+    predicted = draw.uniform(0.8, 1, cell.size)
+    truth = predicted + (draw.normal(0, 0.01, 200)[cell] + draw.normal(0, 0.002, cell.size)) * (2 - predicted)
+    known = cell < 100
+    low, high = bounds(fit_interval(predicted[known], truth[known], cell[known]), predicted[~known])
+    assert 0.85 <= np.mean((low <= truth[~known]) & (truth[~known] <= high)) <= 0.95
+
+
+def test_an_interval_is_wider_where_errors_were_larger() -> None:
+    draw = np.random.default_rng(4)
+    predicted = draw.uniform(0.7, 1, 4000)
+    truth = predicted + draw.normal(0, 1, 4000) * np.where(predicted < 0.85, 0.02, 0.005)
+    low, high = bounds(fit_interval(predicted, truth, np.arange(4000, dtype=np.int32)), np.array([0.72, 0.98]))
+    assert (high - low)[0] > 2 * (high - low)[1]

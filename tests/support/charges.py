@@ -1,0 +1,38 @@
+"""Cells whose truth is known: they fade, and the charge column follows with noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flows.prognosis.charges import Charges, gather
+
+
+def fading(cells: int = 12, cycles: int = 120, seed: int = 1, noise: float = 0.002, name: str = "SET") -> Charges:
+    """Give cells that fade at rates of their own; `q` says their capacity but for noise, `noise` says nothing."""
+    draw = np.random.default_rng(seed)
+    cell = np.repeat([f"P{i % 3}-{i}" for i in range(cells)], cycles)
+    cycle = np.tile(np.arange(1.0, cycles + 1), cells)
+    rate = np.repeat(draw.uniform(0.0005, 0.0025, cells), cycles)
+    capacity = 2.0 * (1.0 - rate * cycle + draw.normal(0, 0.0005, cycle.size))
+    x = np.column_stack([0.5 * capacity + draw.normal(0, noise, cycle.size), draw.normal(size=cycle.size)])
+    return gather(name, cell, cycle, ("q", "noise"), x, capacity)
+
+
+def write(charges: Charges, folder: Path, dataset: str = "SET") -> Path:
+    """Write them as a file of the column layout that `read_sets` reads, rows in no order."""
+    rows = np.random.default_rng(0).permutation(len(charges))
+    table = {
+        "dataset": [dataset] * len(charges),
+        "cell": np.array(charges.cells)[charges.cell[rows]],
+        "cycle": charges.cycle[rows].astype(np.int64),
+        **{name: charges.x[rows, i].astype(np.float32) for i, name in enumerate(charges.columns)},
+        "capacity": charges.capacity_ah[rows].astype(np.float32),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{dataset}.parquet"
+    pq.write_table(pa.table(table), file)
+    return file
