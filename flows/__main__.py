@@ -129,16 +129,20 @@ def run_fleet(
     processes: Annotated[
         int, typer.Option(min=0, max=256, help="Start and supervise this many processes on this machine.")
     ] = 0,
-    supervised: Annotated[bool, typer.Option(hidden=True)] = False,
+    supervisor: Annotated[int, typer.Option(hidden=True, help="Process that this one must not outlive.")] = 0,
 ) -> None:
     """Run the fleet flow as a settings file says."""
+    if supervisor:
+        from flows.supervisor import end_with  # noqa: PLC0415 - see demo
+
+        end_with(supervisor)
     if processes:
         from flows.supervisor import supervise  # noqa: PLC0415 - see demo
 
         raise typer.Exit(supervise(config, processes))
     from flows.fleet_run import run_configured  # noqa: PLC0415 - see demo
 
-    run_configured(config, process, addresses.split(",") if addresses else None, supervised=supervised)
+    run_configured(config, process, addresses.split(",") if addresses else None, supervised=bool(supervisor))
 
 
 @kafka_app.command("init")
@@ -325,8 +329,8 @@ def explain(error: Exception, usage: type) -> tuple[str, int]:
         return "", _INTERRUPTED
     if isinstance(cause, _NO_SUCH_FILE):
         return f"{cause.strerror}: {cause.filename}" if cause.filename else str(cause), 2
-    if isinstance(cause, ValueError) and type(cause).__module__.partition(".")[0] in _OURS:
-        return str(cause), 2
+    if isinstance(cause, ValueError | RuntimeError) and type(cause).__module__.partition(".")[0] in _OURS:
+        return str(cause), 2 if isinstance(cause, ValueError) else 1
     return f"{type(cause).__name__}: {cause} (IBMS_TRACEBACK=1 shows where)", 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from operators.fleet_model import load_model
 from operators.incidents import incidents
 from operators.kernels.clean import CleanConfig
 from operators.kernels.window import WindowConfig
-from operators.shard import EVICT, Packs, to_shards
+from operators.shard import EVICT, Packs, Told, to_shards
 from operators.window import WindowStepConfig, windows
 from schemas.arrow import LakeItem, Provenance, to_arrow
 from schemas.events import Item, Rows, Tick
@@ -62,7 +63,8 @@ def build(
     if ticks is not None:
         seconds = op.flat_map("to-every-shard", op.input("ticks", flow, ticks), to_every_shard(models, settings.shards))
         up = op.merge("with-ticks", up, seconds)
-    up = steps(settings, up, packs, files, source_name)
+    told = None if seen is None else partial(seen.kept, settings.shards)
+    up = steps(settings, up, packs, files, source_name, told)
     out = op.flat_map_batch("to-arrow", up, _to_lake(provenance(settings, models, packs), seen))
     for name, one in (sink if isinstance(sink, Mapping) else {"lake": sink}).items():
         op.output(name, out, one)
@@ -83,6 +85,7 @@ def steps(
     packs: Packs,
     files: Path | None = None,
     source_name: str = "frames",
+    told: Told | None = None,
 ) -> KeyedStream[Item]:
     """Add all stateful steps, in order."""
     model = load_model(settings.anomaly_model) if settings.anomaly_model else None
@@ -92,12 +95,14 @@ def steps(
         idle_close_s=settings.idle_close_s,
         keep_frames=settings.keep_frames,
     )
-    up = clean("clean", up, packs, CleanConfig(lateness_s=settings.lateness_s), source=source_name, files=files)
-    up = estimate("estimate", up, packs, files=files)
-    up = diagnose("diagnose", up, packs, files=files)
-    up = windows("window", up, packs, window, files=files)
-    up = anomaly("anomaly", up, packs, model=model, files=files)
-    return incidents("incidents", up, packs, files=files)
+    up = clean(
+        "clean", up, packs, CleanConfig(lateness_s=settings.lateness_s), source=source_name, files=files, told=told
+    )
+    up = estimate("estimate", up, packs, files=files, told=told)
+    up = diagnose("diagnose", up, packs, files=files, told=told)
+    up = windows("window", up, packs, window, files=files, told=told)
+    up = anomaly("anomaly", up, packs, model=model, files=files, told=told)
+    return incidents("incidents", up, packs, files=files, told=told)
 
 
 def provenance(settings: FleetSettings, models: Sequence[str], packs: Packs = load_pack) -> Provenance:

@@ -25,7 +25,8 @@ Place = tuple[str, int]  # topic and partition
 _LINGER_S = 0.2
 _LOOK_S = 10.0  # between looks for new partitions
 _SOON_S = 1.0  # between looks while a broker or a topic is missing
-_ASK_S = 10.0
+_ASK_S = 4.0
+_BELIEF_S = 15.0  # a leader that has just changed may state an end that lies before what was read
 _IDLE = timedelta(milliseconds=20)
 _MOST = 10_000  # messages a call takes
 _CONSUMER = {
@@ -62,6 +63,7 @@ class Input:
     on_expired: Literal["earliest", "fail"] = "fail"
     max_bytes: int = MAX_BYTES
     packs: Packs = load_pack
+    patience_s: float = _BELIEF_S  # until an end that lies before what was read is believed
     say: Callable[..., None] = _quiet  # an event and its values, for the log
     waiting: Callable[[str], None] = _quiet  # why nothing can be read; "" once it can
     lag: Callable[[Place, int], None] = field(default=lambda _place, _lag: None)
@@ -106,6 +108,7 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
         }
         self._lost: dict[Place, tuple[int, int]] = {}  # expired: the offset that was due, and the time before it
         self._consumer.assign([TopicPartition(t, p, o) for (t, p), (o, _) in self._next.items()])
+        self._doubted: dict[Place, float] = {}  # ends before where it is to go on: since when it is so
         self._held: list[Polled] = []
         self._held_since = 0.0
         self._rows_each = 1.0  # frames a message, lately
@@ -153,6 +156,8 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
             error = message.error()
             if error is None:
                 self._held.append(message)
+                if self._doubted:
+                    self._doubted.pop((message.topic() or "", message.partition() or 0), None)
             else:
                 gaps += self._on_failed(message, error)
         return gaps
@@ -238,14 +243,23 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
             self._wait_for(error.str())  # librdkafka tries again by itself
             return []
         due, stamp = self._next[place]
-        low, high = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=_ASK_S)
+        try:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=_ASK_S)
+        except KafkaException as bad:
+            self._wait_for(bad.args[0].str())
+            self._go_on(place, due)
+            return []
         if due < 0:
             self._go_on(place, low)
             return []
         name = f"{place[0]}/{place[1]}"
         if due > high:
             msg = f"{name} must go on at offset {due}, but ends at {high}: the topic was made again, or cut"
-            raise KafkaSourceError(msg)
+            if time.monotonic() - self._doubted.setdefault(place, time.monotonic()) > self._given.patience_s:
+                raise KafkaSourceError(msg)
+            self._wait_for(msg)
+            self._go_on(place, due)
+            return []
         if self._given.on_expired == "fail":
             msg = f"{name}: {low - due} messages from offset {due} have expired before they were read; "
             raise KafkaSourceError(msg + 'source.on_expired = "earliest" goes on without them')

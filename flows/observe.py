@@ -15,8 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from operators.shard import Kept
 from schemas.events import DeadLetter, Incident, Item, Rows
 from schemas.frames import FrameBlock
+from schemas.ids import shard_of
 
 BEAT_S = 1.0
 Labels = tuple[tuple[str, str], ...]
@@ -25,11 +27,14 @@ METRICS: dict[str, tuple[str, str]] = {
     "ibms_frames_total": ("counter", "frames that have passed a stage: decoded, windowed"),
     "ibms_records_total": ("counter", "records handed to the sinks, by table"),
     "ibms_late_total": ("counter", "frames that came after later ones had been passed on"),
+    "ibms_duplicates_total": ("counter", "frames that came again, the same in time, number and content"),
     "ibms_dead_letters_total": ("counter", "refused messages and rows, by reason"),
     "ibms_incidents_opened_total": ("counter", "incidents opened, by kind"),
     "ibms_lag_messages": ("gauge", "messages in a partition behind what was read"),
     "ibms_epoch_seconds": ("gauge", "time between the last two snapshots"),
     "ibms_snapshot_seconds": ("gauge", "time from the last snapshot to the item after it"),
+    "ibms_snapshot_bytes": ("gauge", "state in the last snapshot, by step"),
+    "ibms_shard_packs": ("gauge", "packs in a shard"),
     "ibms_sink_tick_seconds": ("gauge", "time (Unix) of the newest tick that has reached a sink"),
     "ibms_ready": ("gauge", "1 while the process reads and writes, 0 while it waits"),
 }
@@ -54,6 +59,7 @@ class Observer:
         self._beat_at = 0.0
         self._snapshot_at: dict[str, float] = {}  # by sink
         self._after_snapshot: set[str] = set()
+        self._kept: dict[tuple[str, str], Kept] = {}  # by step and shard
         self.values: dict[tuple[str, Labels], float] = defaultdict(float)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +97,16 @@ class Observer:
                 self.count("ibms_records_total", len(item), table=item.table)
                 if item.table == "windows" and "frames" in item.data:
                     self.count("ibms_frames_total", float(np.sum(item.data["frames"])), stage="windowed")
+
+    def kept(self, shards: int, kept: Kept) -> None:
+        """Note what a step keeps of one of `shards` shards."""
+        shard = f"{kept.model}/{shard_of(kept.pack, shards):03d}"
+        self._kept[kept.step, shard] = kept
+        of_step = [k for (step, _), k in self._kept.items() if step == kept.step]
+        self.set("ibms_snapshot_bytes", sum(k.bytes for k in of_step), step=kept.step)
+        if any(k.repeats for k in of_step):
+            self.set("ibms_duplicates_total", sum(k.repeats for k in of_step))
+        self.set("ibms_shard_packs", kept.packs, shard=shard)
 
     def ticked(self, sink: str, now_ns: int) -> None:
         """Note that a tick has reached a sink: what the supervisor watches."""

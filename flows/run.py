@@ -125,7 +125,9 @@ def _prepare(directory: Path, made_for: dict[str, int | str]) -> None:
             init_db_dir(str(directory), _PARTITIONS)
             for part in directory.glob("part-*.sqlite3"):
                 _widen(part)
-            about.write_text(json.dumps(made_for))
+            new = about.with_suffix(".new")  # on a full disk half a file would be there for good
+            new.write_text(json.dumps(made_for))
+            new.replace(about)
     stored = json.loads(about.read_text())
     for key, value in made_for.items():
         if stored.get(key) != value:

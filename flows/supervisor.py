@@ -6,6 +6,7 @@ together.  Nothing is lost by it: the recovery store is made for kill -9.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -24,14 +25,18 @@ from typing import Any
 from flows.kafka_run import PROGRESS
 from flows.observe import Observer
 from flows.settings import RunSettings, load_settings
+from flows.warm import is_warm
 from schemas.checked import ConfigError
 
 HANG_S = 10.0  # without a tick at the sinks
+SETTLE_S = 20.0  # from the first sign of life, in which a run is not judged: kernels are read in with the first frames
 START_S = 180.0  # until the first tick: kernels, snapshots of a large fleet, records read back
+END_S = 60.0  # from the end of one process to the end of the last
 CALM_S = 60.0  # of a run, after which its end is no repeat of the one before
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _LOOK_S = 0.2
 _BAD_CONFIG = 2
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 @dataclass
@@ -42,12 +47,14 @@ class Watch:
     hang_s: float = HANG_S
     start_s: float = START_S
     alive_at: float = 0.0
+    judged_from: float = 0.0
     _seen: dict[str, Any] = field(default_factory=dict)
 
-    def hung(self, now: float, told: Sequence[dict[str, Any]]) -> bool:
+    def hung(self, now: float, told: Sequence[dict[str, Any]], grace_s: float = 0.0) -> bool:
         """Say whether no tick has reached a sink for too long; waiting for a broker is a sign of life.
 
-        `now` is of a clock that nobody sets; `told` are heartbeats as read.
+        `now` is of a clock that nobody sets; `told` are heartbeats as read.  `grace_s` is allowed on top: ticks stop
+        where the input has ended, before the last process does.
         """
         for beat in told:
             name = str(beat["pid"])
@@ -55,9 +62,10 @@ class Watch:
             if any(sign) and self._seen.get(name) != sign:
                 self._seen[name] = sign
                 self.alive_at = now
+                self.judged_from = self.judged_from or now + SETTLE_S
         if not self.alive_at:
             return now - self.began > self.start_s
-        return now - self.alive_at > self.hang_s
+        return now > self.judged_from and now - self.alive_at > self.hang_s + grace_s
 
 
 def _newest_tick(beat: dict[str, Any]) -> float:
@@ -127,7 +135,7 @@ def _round(directory: Path, config: Path, processes: int, ending: Sequence[int])
     for old in folder.glob("process-*"):
         old.unlink(missing_ok=True)
     addresses = ",".join(f"127.0.0.1:{port}" for port in _free_ports(processes))
-    common = [sys.executable, "-m", "flows", "run", "fleet", "--config", str(config), "--supervised"]
+    common = [sys.executable, "-m", "flows", "run", "fleet", "--config", str(config), "--supervisor", str(os.getpid())]
     cluster = [] if processes == 1 else ["--addresses", addresses]
     children = [
         subprocess.Popen([*common, *cluster, *(["--process", str(i)] if cluster else [])], start_new_session=True)
@@ -147,7 +155,7 @@ def _round(directory: Path, config: Path, processes: int, ending: Sequence[int])
                 return f"a process ended with code {next(filter(None, over))}", [
                     code for c in children if (code := c.poll()) is not None
                 ]
-            if not over and watch.hung(time.monotonic(), heartbeats(folder)):
+            if watch.hung(time.monotonic(), [] if over else heartbeats(folder), END_S if over else 0.0):
                 return f"no tick has reached the sinks for {watch.hang_s:.0f} s", []
             time.sleep(_LOOK_S)
     finally:
@@ -156,6 +164,16 @@ def _round(directory: Path, config: Path, processes: int, ending: Sequence[int])
                 child.send_signal(signal.SIGKILL)  # as safe as any other end, and it cannot hang
         for child in children:
             child.wait()
+
+
+def end_with(supervisor: int) -> None:
+    """Let the kernel end this process when its supervisor ends, however that is: nobody would watch or restart it.
+
+    A supervisor that starts anew would find the store and the lake still taken.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:  # it ended before the kernel was told
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager
@@ -173,6 +191,8 @@ def _lease(directory: Path) -> Iterator[None]:
 
 def _warm() -> None:
     """Compile kernels once, or each process would do it for itself."""
+    if is_warm():
+        return
     subprocess.run([sys.executable, "-m", "flows.warm"], stdout=subprocess.DEVNULL, check=True)
 
 

@@ -8,6 +8,14 @@ from time import perf_counter
 
 from flows.cache import use_kernel_cache
 
+_DONE = "warm"  # a file in the cache: every kernel of these sources has been compiled
+
+
+def is_warm() -> bool:
+    """Say whether this version's kernels have all been compiled here; not known of a cache that the user named."""
+    folder = use_kernel_cache()
+    return folder.name.startswith("kernels-") and (folder / _DONE).exists()
+
 
 def warm() -> None:
     """Run a minute of a simulated fleet through the whole flow; what it compiles is kept in the kernel cache."""
@@ -29,4 +37,5 @@ if __name__ == "__main__":
     began = perf_counter()
     folder = use_kernel_cache()
     warm()
+    (folder / _DONE).touch()
     print(f"kernels ready in {perf_counter() - began:.1f} s ({folder})")

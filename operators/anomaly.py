@@ -11,7 +11,7 @@ from bytewax.operators import KeyedStream
 from operators.fleet_model import FleetModel
 from operators.kernels import anomaly as kernel
 from operators.kernels import drift
-from operators.shard import Packs, Step, shard_step
+from operators.shard import Packs, Step, Told, shard_step
 from schemas.events import Item, Rows
 from schemas.pack import PackModel
 
@@ -76,7 +76,8 @@ def anomaly(
     *,
     model: FleetModel | None = None,
     files: Path | None = None,
+    told: Told | None = None,
 ) -> KeyedStream[Item]:
     """Add the step: windows get their anomaly columns; other items pass."""
     config = cfg or kernel.AnomalyConfig()
-    return shard_step(step_id, up, lambda pack, _slots: AnomalyStep(pack, config, model), packs, files=files)
+    return shard_step(step_id, up, lambda pack, _slots: AnomalyStep(pack, config, model), packs, files=files, told=told)

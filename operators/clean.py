@@ -13,7 +13,7 @@ from bytewax.operators import KeyedStream
 from operators.kernels import clean as kernel
 from operators.kernels.clean import CleanConfig, CleanState
 from operators.kernels.pool import Pool
-from operators.shard import Packs, Slots, Step, shard_step
+from operators.shard import Packs, Slots, Step, Told, shard_step
 from schemas.events import DeadLetter, Gap, Item
 from schemas.frames import FrameBlock, make_block
 from schemas.ids import dead_letter_id, record_id
@@ -51,6 +51,10 @@ class CleanStep(Step):
     def last_t_ns(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Give each pack's newest time."""
         return kernel.last_t_ns(self.state)[: len(self._slots)]
+
+    def repeats(self) -> int:
+        """Count the frames that came again."""
+        return int(self.state.line["repeats"].sum())
 
     def dump(self) -> dict[str, Any]:
         """Copy the frames that wait."""
@@ -125,6 +129,7 @@ def clean(
     *,
     source: str = "frames",
     files: Path | None = None,
+    told: Told | None = None,
 ) -> KeyedStream[Item]:
     """Clean frames over shards; gives each pack its slot.  `source` names where the frames came from."""
     settings = cfg or CleanConfig()
@@ -132,4 +137,4 @@ def clean(
     def build(pack: PackModel, slots: Slots) -> Step:
         return CleanStep(pack, slots, settings, source)
 
-    return shard_step(step_id, up, build, packs, assigns=True, files=files)
+    return shard_step(step_id, up, build, packs, assigns=True, files=files, told=told)

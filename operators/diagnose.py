@@ -8,7 +8,7 @@ from bytewax.operators import KeyedStream
 
 from operators.kernels import diagnose as kernel
 from operators.kernels.extremes import extremes
-from operators.shard import Packs, Slots, Step, shard_step
+from operators.shard import Packs, Slots, Step, Told, shard_step
 from schemas.events import Item, Rows
 from schemas.frames import FrameBlock
 from schemas.pack import PackModel, load_pack
@@ -36,11 +36,16 @@ class DiagnoseStep(Step):
 
 
 def diagnose(
-    step_id: str, up: KeyedStream[Item], packs: Packs = load_pack, *, files: Path | None = None
+    step_id: str,
+    up: KeyedStream[Item],
+    packs: Packs = load_pack,
+    *,
+    files: Path | None = None,
+    told: Told | None = None,
 ) -> KeyedStream[Item]:
     """Add findings to frames that `estimate` has passed."""
 
     def build(pack: PackModel, slots: Slots) -> Step:  # noqa: ARG001 - slots are those of clean
         return DiagnoseStep(pack, kernel.DiagnoseConfig.of(pack))
 
-    return shard_step(step_id, up, build, packs, files=files)
+    return shard_step(step_id, up, build, packs, files=files, told=told)

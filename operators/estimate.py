@@ -8,7 +8,7 @@ from bytewax.operators import KeyedStream
 
 from operators.kernels import estimate as kernel
 from operators.kernels.estimate import EstimateConfig, EstimateState
-from operators.shard import Packs, Slots, Step, shard_step
+from operators.shard import Packs, Slots, Step, Told, shard_step
 from schemas.events import Item
 from schemas.frames import FrameBlock
 from schemas.pack import PackModel, load_pack
@@ -40,6 +40,7 @@ def estimate(
     cfg: EstimateConfig | None = None,
     *,
     files: Path | None = None,
+    told: Told | None = None,
 ) -> KeyedStream[Item]:
     """Add the estimates to frames that `clean` has passed."""
     settings = cfg or EstimateConfig()
@@ -47,4 +48,4 @@ def estimate(
     def build(pack: PackModel, slots: Slots) -> Step:  # noqa: ARG001 - slots are those of clean
         return EstimateStep(pack, settings)
 
-    return shard_step(step_id, up, build, packs, files=files)
+    return shard_step(step_id, up, build, packs, files=files, told=told)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from operators.diagnose import FINDINGS
 from operators.kernels import incidents as kernel
-from operators.shard import Packs, Slots, Step, shard_step
+from operators.shard import Packs, Slots, Step, Told, shard_step
 from schemas.events import Incident, Item, Rows
 from schemas.pack import PackModel, load_pack
 
@@ -104,6 +104,7 @@ def incidents(
     cfg: kernel.IncidentsConfig | None = None,
     *,
     files: Path | None = None,
+    told: Told | None = None,
 ) -> KeyedStream[Item]:
     """Turn findings into incidents; everything else passes."""
     settings = cfg or kernel.IncidentsConfig()
@@ -111,4 +112,4 @@ def incidents(
     def build(pack: PackModel, slots: Slots) -> Step:
         return IncidentsStep(pack, slots, settings)
 
-    return shard_step(step_id, up, build, packs, files=files)
+    return shard_step(step_id, up, build, packs, files=files, told=told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import bytewax.operators as op
 import numpy as np
@@ -88,6 +88,10 @@ class Step:
         """Give each slot's newest time, in the step that decides on eviction (clean); else None."""
         return None
 
+    def repeats(self) -> int:
+        """Count the frames that came again, in the step that knows them (clean); else 0."""
+        return 0
+
     def keep(self, kept: NDArray[np.int64]) -> None:
         """Follow an eviction in state beside the arrays."""
 
@@ -102,6 +106,20 @@ class Step:
 Build = Callable[[PackModel, Slots], Step]
 
 
+class Kept(NamedTuple):
+    """What a step keeps of one shard, told at each snapshot; `pack` is one of its packs, by which it is known."""
+
+    step: str
+    model: str
+    pack: str
+    packs: int
+    bytes: int
+    repeats: int  # frames that came again, since the shard began
+
+
+Told = Callable[[Kept], None]
+
+
 class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
     """Run a Step on one shard of one pack model."""
 
@@ -113,13 +131,16 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         *,
         assigns: bool,
         files: Path | None = None,
+        told: Callable[[str, str, int, int, int], None] | None = None,
     ) -> None:
         """Start empty, or from a snapshot; `assigns`: this step gives new packs their slots.
 
         With `files`, a path that begins the names of this step's files, snapshots lie there and hold only their name.
+        `told` hears at each snapshot what is kept: a Kept without its step.
         """
         self._build, self._packs, self._assigns = build, packs, assigns
         self._files, self._file, self._turn = files, "", 0
+        self._told = told
         self._slots = Slots()
         self._slot_of: dict[str, int] = {}
         self._model: PackModel | None = None
@@ -171,6 +192,9 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         about = {"version": VERSION, "model": self._model.name, "more": self._step.dump()}
         used, slots = len(self._slots), self._slots
         first = next(filter(None, slots.packs), "")  # a pack belongs to one shard: no other file has this name
+        if self._told is not None and first:
+            size = slots.pack_hash.nbytes + sum(a[:used].nbytes for a in kernel.arrays(self._step.state).values())
+            self._told(self._model.name, first, used, size, self._step.repeats())
         if self._files is None or not first:
             arrays = kernel.dump(self._step.state, used)
             owners = {"packs": tuple(slots.packs), "vehicles": tuple(slots.vehicles), "pack_hash": slots.pack_hash}
@@ -333,14 +357,20 @@ def shard_step(
     *,
     assigns: bool = False,
     files: Path | None = None,
+    told: Told | None = None,
 ) -> KeyedStream[Item]:
     """Add a step over shards to a flow: `build(pack model, slots)` makes its Step per shard.
 
-    Snapshots go to files in the directory `files`, beside the recovery store; without one they are in it.
+    Snapshots go to files in the directory `files`, beside the recovery store; without one they are in it.  `told`
+    hears of each.
     """
 
+    def tell(model: str, pack: str, packs: int, size: int, repeats: int) -> None:
+        assert told is not None
+        told(Kept(step_id, model, pack, packs, size, repeats))
+
     def logic(resume: dict[str, Any] | None) -> ShardLogic:
-        return ShardLogic(build, packs, resume, assigns=assigns, files=files and files / step_id)
+        return ShardLogic(build, packs, resume, assigns=assigns, files=files and files / step_id, told=told and tell)
 
     return op.stateful_batch(step_id, up, logic)
 

@@ -11,7 +11,7 @@ from bytewax.operators import KeyedStream
 from numpy.typing import NDArray
 
 from operators.kernels import sessions, window
-from operators.shard import Packs, Slots, Step, shard_step
+from operators.shard import Packs, Slots, Step, Told, shard_step
 from schemas.events import Item, Rows, Session
 from schemas.frames import LIVE, FrameBlock
 from schemas.ids import record_id
@@ -246,7 +246,8 @@ def windows(
     cfg: WindowStepConfig | None = None,
     *,
     files: Path | None = None,
+    told: Told | None = None,
 ) -> KeyedStream[Item]:
     """Add the step: enriched frames become windows, states and sessions; other items pass."""
     config = cfg or WindowStepConfig()
-    return shard_step(step_id, up, lambda pack, slots: WindowStep(config, pack, slots), packs, files=files)
+    return shard_step(step_id, up, lambda pack, slots: WindowStep(config, pack, slots), packs, files=files, told=told)

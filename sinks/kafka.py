@@ -33,7 +33,8 @@ _PRODUCER = {
 }
 _WAIT_S = 1.0
 _READ_MANY, _READ_S = 2_000, 0.1  # consume() waits this long for that many, whatever is there
-_PATIENCE_S = 30.0  # for an answer about topics, before `waiting` is told and it is asked again
+_PATIENCE_S = 4.0  # for an answer about topics, before `waiting` is told and it is asked again
+_BELIEF_S, _GLANCE_S = 15.0, 2.0  # a broker that has just started, or a topic just made, may not be known yet
 
 
 def _silently(_why: str) -> None:
@@ -41,7 +42,11 @@ def _silently(_why: str) -> None:
 
 
 class KafkaSinkError(ValueError):
-    """Records that a broker refuses, or topics that are not as the sink needs them; the message is one line."""
+    """Topics or a recovery store that are not as the sink needs them; the message is one line."""
+
+
+class KafkaDeliveryError(RuntimeError):
+    """What brokers refuse while a flow runs, and another start may cure; the message is one line."""
 
 
 class KafkaSink(FixedPartitionedSink[LakeItem, dict[str, Any]]):
@@ -50,7 +55,8 @@ class KafkaSink(FixedPartitionedSink[LakeItem, dict[str, Any]]):
     `client` are librdkafka's settings, `topics` maps table to topic, `name` tells this writer from others on the same
     topics.  Runs that share a recovery store share `name` and `started`, a file beside the store that keeps where the
     topics ended before the first record: a run that died before its first snapshot is accounted for from there.
-    None means no recovery: nothing is read back.  `waiting` is told why, once a second, while brokers take nothing.
+    None means no recovery: nothing is read back.  `waiting` is told why, once a second, while brokers take nothing,
+    and "" once they do.
     """
 
     def __init__(
@@ -76,7 +82,11 @@ class KafkaSink(FixedPartitionedSink[LakeItem, dict[str, Any]]):
         return 0
 
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> KafkaPartition:
-        """Connect, and find out what was delivered since the snapshot; raises KafkaSinkError."""
+        """Connect, and find out what was delivered since the snapshot.
+
+        Raises KafkaSinkError where topics are missing or the snapshot is another writer's, KafkaDeliveryError where
+        brokers refuse.
+        """
         return KafkaPartition(self, resume_state)
 
 
@@ -91,12 +101,14 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
     def __init__(self, sink: KafkaSink, resume_state: dict[str, Any] | None) -> None:
         """See KafkaSink.build_part."""
         self._sink = sink
+        self._waits = False
         self._failed: KafkaError | None = None
         self._failed_topic = ""
         self._held: list[pa.RecordBatch] = []
         self._held_rows = 0
         self._producer = Producer(_PRODUCER | sink.client | {"error_cb": self._fatal})
-        self._partitions = self._ask(self._count_partitions)
+        known = resume_state is not None or (sink.started is not None and sink.started.exists())
+        self._partitions = self._ask(lambda: self._count_partitions(_BELIEF_S if known else _GLANCE_S))
         self.marks: Marks = {topic: {} for topic in sink.topics.values()}
         self.skip: set[RecordId] = set()
         if resume_state is not None:
@@ -143,8 +155,15 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
     def _flush(self, why: str) -> None:
         while self._producer.flush(_WAIT_S):
             self._check()
-            self._sink.waiting(why)
+            self._wait_for(why)
         self._check()
+        self._wait_for("")
+
+    def _wait_for(self, why: str) -> None:
+        """Say why nothing goes on, or once that it does."""
+        if why or self._waits:
+            self._sink.waiting(why)
+        self._waits = bool(why)
 
     def _state(self) -> dict[str, Any]:
         marks = {topic: {str(p): at for p, at in parts.items()} for topic, parts in self.marks.items()}
@@ -184,8 +203,10 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
                     topic, record.value, record.key, record.partition, self._delivered, headers=[*record.headers]
                 )
             except BufferError:  # the queue is full: the flow waits here, and its source with it
-                if not self._producer.poll(_WAIT_S):
-                    self._sink.waiting("the queue to the brokers is full")
+                if self._producer.poll(_WAIT_S):
+                    self._wait_for("")
+                else:
+                    self._wait_for("the queue to the brokers is full")
                 self._check()
             except KafkaException as bad:
                 raise self._undeliverable(bad.args[0], topic) from None
@@ -212,9 +233,9 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
         if self._failed is not None:
             raise self._undeliverable(self._failed, self._failed_topic)
 
-    def _undeliverable(self, error: KafkaError, topic: str) -> KafkaSinkError:
+    def _undeliverable(self, error: KafkaError, topic: str) -> KafkaDeliveryError:
         where = f"topic {topic}" if topic else "brokers"
-        return KafkaSinkError(f"a record must reach {where}; got {error.name()}: {error.str()}")
+        return KafkaDeliveryError(f"a record must reach {where}; got {error.name()}: {error.str()}")
 
     # What was delivered
 
@@ -227,11 +248,10 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
         self.skip = {tuple(name) for name in state["skip"]}
         before = {topic: dict(parts) for topic, parts in self.marks.items()}
         ends = self._barrier()
-        consumer = Consumer(
-            self._sink.client | {"group.id": self._sink.name, "enable.auto.commit": False, "log_level": 2}
-        )
+        consumer = self._consumer()
         try:
             self.skip |= self._read_back(consumer, before, ends)
+            self._wait_for("")
         finally:
             consumer.close()
 
@@ -272,11 +292,14 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
             silent_s = 0.0 if messages else silent_s + _READ_S
             if silent_s > _WAIT_S:
                 silent_s = 0.0
-                self._sink.waiting("a resumed sink reads back what it had delivered")
+                self._wait_for("a resumed sink reads back what it had delivered")
             for message in messages:
                 error = message.error()
                 if error is not None:
-                    raise self._undeliverable(error, message.topic() or "")
+                    if error.fatal() or not _passes(error):
+                        raise self._undeliverable(error, message.topic() or "")
+                    self._wait_for(f"a resumed sink cannot read back: {error.str()}")
+                    continue  # librdkafka tries again by itself
                 topic, partition, offset = message.topic(), message.partition(), message.offset()
                 assert topic is not None
                 assert partition is not None
@@ -303,21 +326,30 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
         """Ask until there is an answer: waiting for brokers is not ready, but alive."""
         while True:
             try:
-                return question()
+                answer = question()
             except KafkaException as bad:
                 error = bad.args[0]
-                if not (error.retriable() or error.code() in _AWAY):
+                if error.fatal() or not _passes(error):
                     raise self._undeliverable(error, "") from None
-                self._sink.waiting(f"brokers do not answer: {error.str()}")
+                self._wait_for(f"brokers do not answer: {error.str()}")
                 time.sleep(_WAIT_S)
+            else:
+                self._wait_for("")
+                return answer
 
-    def _count_partitions(self) -> dict[str, int]:
-        found = self._producer.list_topics(timeout=_PATIENCE_S).topics
-        missing = [topic for topic in self._sink.topics.values() if topic not in found]
-        if missing:
-            msg = f"topics must exist: {', '.join(sorted(missing))} do not; `ibms kafka init` makes them"
-            raise KafkaSinkError(msg)
-        return {topic: len(found[topic].partitions) for topic in self._sink.topics.values()}
+    def _count_partitions(self, patience_s: float) -> dict[str, int]:
+        end = time.monotonic() + patience_s
+        while True:
+            found = self._producer.list_topics(timeout=_PATIENCE_S).topics
+            there = {t: len(found[t].partitions) for t in self._sink.topics.values() if t in found}
+            missing = sorted(set(self._sink.topics.values()) - there.keys())
+            if not missing:
+                return there
+            if time.monotonic() >= end:
+                msg = f"topics must exist: {', '.join(missing)} do not; `ibms kafka init` makes them"
+                raise KafkaSinkError(msg)
+            self._wait_for(f"brokers do not know {missing[0]}")
+            time.sleep(_WAIT_S)
 
     def _ends(self) -> Marks:
         consumer = self._consumer()
@@ -333,7 +365,14 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
             consumer.close()
 
 
-_AWAY = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001 - librdkafka's own codes begin so
+# Of a broker that is away, has just come back or hands over a partition: librdkafka's own codes.
+_AWAY_NAMES = ("TRANSPORT", "ALL_BROKERS_DOWN", "TIMED_OUT", "RESOLVE", "UNKNOWN_PARTITION", "UNKNOWN_TOPIC")
+_AWAY = {getattr(KafkaError, f"_{name}") for name in _AWAY_NAMES}
+
+
+def _passes(error: KafkaError) -> bool:
+    """Say whether an error passes by itself."""
+    return bool(error.retriable() or error.code() in _AWAY)
 
 
 def _as_bytes(headers: Any) -> Headers:  # noqa: ANN401 - confluent_kafka types what one may send, wider than what comes

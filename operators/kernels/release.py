@@ -69,7 +69,8 @@ def release(st, out, rules, s, t, q, content, src):
         r.real_seq = q
     if dt_s == dt_s and not boot:
         r.period2, r.period1, r.period = r.period1, r.period, np.float32(dt_s / steps)
-    if dt_s * 1e9 > rules.lateness:  # what waits for its number may belong to the line behind the silence
+    # What waits for its number may belong to the line behind a silence; a pack's own pace is none, however slow.
+    if dt_s * 1e9 > rules.lateness and not dt_s <= 2 * steps * period_s(r):
         i = first(st.ends, s, REFUSED)
         while i >= 0:
             st.node[i, SINCE] = max(st.node[i, SINCE], t)

@@ -216,7 +216,7 @@ def test_a_topic_made_again_is_an_error(kafka: Cluster) -> None:
     topic = kafka.topic("frames")
     _send(kafka, topic, range(2))
     state = {"version": 1, "next": [[topic, 0, 50, 1]]}
-    reader = _reader(_input(kafka, topic, readers=1, on_expired="earliest"), state)
+    reader = _reader(_input(kafka, topic, readers=1, on_expired="earliest", patience_s=0.0), state)
     with pytest.raises(KafkaSourceError, match="must go on at offset 50, but ends at 2"):
         _read(reader, 1)
     reader.close()

@@ -11,6 +11,8 @@ import pytest
 
 from flows.observe import METRICS, Observer, ObserveSettings
 from flows.supervisor import heartbeats
+from operators.shard import Kept
+from schemas.ids import shard_of
 from tests.support.broker import free_ports
 
 
@@ -44,6 +46,26 @@ def test_metrics_are_served_on_loopback() -> None:
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
     assert 'ibms_incidents_opened_total{kind="leak"} 1.0' in text
     assert "ibms_ready 1.0" in text
+
+
+def test_state_is_measured_by_step_and_shard_when_it_is_kept() -> None:
+    seen = Observer(ObserveSettings())
+    shards, first, second = 4, "A", next(n for n in map(str, range(99)) if shard_of(n, 4) != shard_of("A", 4))
+    for kept in (
+        Kept("clean", "m", first, 2, 100, 1),
+        Kept("clean", "m", second, 5, 300, 0),
+        Kept("estimate", "m", first, 2, 1000, 0),
+        Kept("clean", "m", first, 3, 150, 2),  # the next snapshot of the first shard
+    ):
+        seen.kept(shards, kept)
+    values = {(name, *dict(labels).values()): value for (name, labels), value in seen.values.items()}
+    assert values == {
+        ("ibms_snapshot_bytes", "clean"): 450,
+        ("ibms_snapshot_bytes", "estimate"): 1000,
+        ("ibms_duplicates_total",): 2,
+        ("ibms_shard_packs", f"m/{shard_of(first, 4):03d}"): 3,
+        ("ibms_shard_packs", f"m/{shard_of(second, 4):03d}"): 5,
+    }
 
 
 def test_the_dashboard_shows_every_metric_and_no_other() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +32,27 @@ def _beat(at: float, tick: float, waiting: dict[str, str] | None = None, pid: in
 
 
 def test_ticks_that_go_on_are_life_and_ticks_that_stop_are_a_hang() -> None:
-    watch = Watch(0.0)
+    watch = Watch(-100.0)
+    assert not watch.hung(-50.0, [_beat(1, 99.0)])
     assert not watch.hung(1.0, [_beat(1, 100.0)])
     assert not watch.hung(11.0, [_beat(2, 100.0)])
     assert watch.hung(11.1, [_beat(11, 100.0)])
     assert not watch.hung(11.2, [_beat(11, 101.0)])
+
+
+def test_a_run_is_not_judged_while_the_first_frames_read_the_kernels_in() -> None:
+    watch = Watch(0.0)
+    assert not watch.hung(1.0, [_beat(1, 100.0)])
+    assert not watch.hung(20.9, [_beat(1, 100.0)])
+    assert watch.hung(21.1, [_beat(1, 100.0)])
+
+
+def test_the_last_process_of_a_run_that_ends_has_longer() -> None:
+    watch = Watch(-100.0)
+    assert not watch.hung(-50.0, [_beat(1, 99.0)])
+    assert not watch.hung(1.0, [_beat(1, 100.0)])
+    assert not watch.hung(70.9, [], 60.0)
+    assert watch.hung(71.1, [], 60.0)
 
 
 def test_waiting_for_a_broker_is_life_while_it_is_said_again() -> None:
@@ -74,3 +94,30 @@ def test_a_store_has_one_supervisor(tmp_path: Path) -> None:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(ConfigError, match="another one is alive"):
             supervise(config, 1)
+
+
+def _child(supervisor: int) -> list[str]:
+    then = "print('on', flush=True); import time; time.sleep(60)"
+    return [sys.executable, "-c", f"from flows.supervisor import end_with; end_with({supervisor}); {then}"]
+
+
+def test_a_process_ends_with_its_supervisor_however_that_ends() -> None:
+    code = (
+        "import os, subprocess, sys, time; "
+        f"child = subprocess.Popen([a.replace('PID', str(os.getpid())) for a in {_child(0)!r}]); "
+        "print(child.pid, flush=True); time.sleep(60)"
+    ).replace("end_with(0)", "end_with(PID)")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        pid = int(supervisor.stdout.readline())
+        assert supervisor.stdout.readline() == "on\n"
+        supervisor.kill()
+    end = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_process_whose_supervisor_has_ended_already_does_not_begin() -> None:
+    ended = subprocess.run(_child(1 << 22), capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, b"")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 
+from flows import ticks
 from flows.ticks import EVERY, TickSource, to_every_shard
 from schemas.events import Tick
 
@@ -24,6 +25,20 @@ def test_a_tick_comes_every_second_however_long_a_batch_took() -> None:
     part.next_batch()
     part.next_batch()
     assert part.next_awake() == first + 2 * EVERY
+
+
+def test_a_clock_that_is_set_ahead_makes_one_tick_and_no_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = TickSource().build_part("ticks", "ticks", None)
+    ahead = datetime.now(UTC) + timedelta(days=1)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls.fromtimestamp(ahead.timestamp(), tz)
+
+    monkeypatch.setattr(ticks, "datetime", Clock)
+    part.next_batch()
+    assert part.next_awake() == ahead
 
 
 def test_ticks_end_with_the_other_input() -> None:

@@ -367,6 +367,20 @@ def test_a_pack_that_moves_takes_its_newest_vehicle_in_every_step() -> None:
         assert [tuple(step._slots.vehicles) for step in pipe.steps] == [owners] * 2
 
 
+@pytest.mark.parametrize("in_files", [True, False])
+def test_each_snapshot_tells_how_many_packs_and_bytes_it_holds(tmp_path: Path, in_files: bool) -> None:
+    told: list[tuple[str, str, int, int, int]] = []
+    files = tmp_path / "step" if in_files else None
+    logic = ShardLogic(Counting, load_pack, None, assigns=True, files=files, told=lambda *kept: told.append(kept))
+    logic.snapshot()
+    assert told == [], "nothing is kept yet"
+    logic.on_batch([block([("A", 0), ("B", 1), ("C", 2)])])
+    logic.snapshot()
+    model, pack, packs, size, repeats = told[0]
+    assert (model, pack, packs, repeats) == ("generic-nmc@4c2t60ah", "A", 3, 0)
+    assert size == 3 * (8 + 8 + 8 + 4 * 8)  # hash, count, newest time, four cells
+
+
 # -- the way to shards ---------------------------------------------------------------------------------
 
 

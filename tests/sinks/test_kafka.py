@@ -18,7 +18,7 @@ from schemas.arrow import LakeItem
 from schemas.events import DeadLetter, Incident, Rows, Tick
 from schemas.headers import pack_headers
 from schemas.topics import OUTPUTS
-from sinks.kafka import KafkaPartition, KafkaSink, KafkaSinkError
+from sinks.kafka import KafkaDeliveryError, KafkaPartition, KafkaSink, KafkaSinkError
 from sinks.kafka_records import PAYLOAD_MAX, partition_of
 from tests.support.broker import Cluster
 from tests.support.kafka_account import messages
@@ -160,7 +160,7 @@ def test_an_undeliverable_record_stops_the_flow(kafka: Cluster, topics: dict[str
     small = kafka.topic("small", 1, {"max.message.bytes": "300"})
     part = _part(_sink(kafka, topics | {"incidents": small}))
     part.write_batch(records(_incident()))
-    with pytest.raises(KafkaSinkError, match=rf"a record must reach topic {small}; got MSG_SIZE_TOO_LARGE"):
+    with pytest.raises(KafkaDeliveryError, match=rf"a record must reach topic {small}; got MSG_SIZE_TOO_LARGE"):
         part.snapshot()
 
 
@@ -180,6 +180,7 @@ def test_a_broker_that_is_away_is_waited_for(kafka: Cluster, topics: dict[str, s
     said: list[str] = []
     sink = KafkaSink({"bootstrap.servers": kafka.bootstrap}, topics, "test", started=None, waiting=said.append)
     part = _part(sink)
+    said.clear()
     kafka.brokers[0].pause()
     back = threading.Timer(2.5, kafka.brokers[0].resume)
     back.start()
@@ -189,6 +190,7 @@ def test_a_broker_that_is_away_is_waited_for(kafka: Cluster, topics: dict[str, s
     finally:
         back.join()
     assert said[0] == "records wait for brokers to take them"
+    assert said[-1] == "", "once brokers are back nothing waits, or a hang would never be seen"
     assert len(messages(kafka, topics["incidents"])) == 1
 
 

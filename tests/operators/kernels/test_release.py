@@ -73,3 +73,10 @@ def test_without_numbers_a_silence_of_ten_periods_and_a_minute_is_a_gap() -> Non
 def test_frames_of_a_lost_hole_that_come_too_late_are_refused_as_late(walk: Walk) -> None:
     walk.feed([22.0, 30.0], [122, 130]).feed([21.0], [121])
     assert walk.refused == [Refused(22, "late", 21.0)]
+
+
+def test_a_refused_frame_whose_number_is_past_is_given_up_however_slow_the_pack() -> None:
+    walk = Walk().feed([10.0 * k for k in range(20)], list(range(20)))  # slower than the lateness
+    walk.feed([-1.7e9, *(10.0 * k for k in range(20, 30))], [15, *range(20, 30)])
+    assert [(r.at, r.why) for r in walk.refused] == [(20, "clock_past")]
+    assert len(walk.released) == 30
