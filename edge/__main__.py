@@ -38,7 +38,22 @@ def _parser() -> argparse.ArgumentParser:
     service = commands.add_parser("service", help="tell a running gateway that somebody has looked at the pack")
     _with_config(service)
     service.set_defaults(does=_service)
+    bench = commands.add_parser("bench", help="measure, on this machine, how long a command takes and what disturbs it")
+    bench.add_argument("--json", action="store_true", help="as one line of JSON")
+    bench.add_argument("--seconds", type=_seconds, default=60.0, help="of each scenario (default: 60)")
+    bench.set_defaults(does=_bench)
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 3600:  # noqa: PLR2004 - said in the message
+        msg = f"must be a number in 1..3600; got {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def _with_config(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
@@ -82,6 +97,16 @@ def _service(options: argparse.Namespace) -> int:
 
     control.ask(load_settings(options.config).state_dir, control.SERVICE)
     print("asked for; the journal and `ibms-edge status` say what came of it")
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    import json  # noqa: PLC0415 - as in _run
+
+    from edge import bench  # noqa: PLC0415 - as in _run
+
+    found = bench.bench(options.seconds, lambda text: print(text, file=sys.stderr))
+    print(json.dumps(found) if options.json else bench.words(found))
     return 0
 
 

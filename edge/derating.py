@@ -87,13 +87,18 @@ class Allowed(NamedTuple):
 
 
 class State(NamedTuple):
-    """What was allowed at the tick before, and what broken limits left of the current then."""
+    """What was allowed at the tick before, and what broken limits left of the current then.
+
+    `view` and `whole` are what was worked out then: it is worked out anew where a value has come.
+    """
 
     charge_a: float = 0.0
     discharge_a: float = 0.0
     charge_left_a: float = 0.0
     discharge_left_a: float = 0.0
     t_ns: int = -1
+    view: _View | None = None
+    whole: _Whole | None = None
 
 
 class Load(NamedTuple):
@@ -113,6 +118,8 @@ class _View(NamedTuple):
     mean_v: float
     cold: tuple[float, int]
     hot: tuple[float, int]
+    cell_v: tuple[float, ...]
+    temp_c: tuple[float, ...]
 
 
 _Option = tuple[float, str, int]  # a current, what allows no more, and at which cell or probe
@@ -134,8 +141,10 @@ def limits(
 ) -> tuple[State, Allowed]:
     """Say what is allowed at one tick."""
     passed_s = (sample.t_ns - state.t_ns) / _NS if state.t_ns >= 0 else 0.0
-    view, word = _view(sample), verdict.causes[0] if verdict.causes else RISING
-    whole = _whole(cfg, view, state)
+    view, word = _view(sample, state.view), verdict.causes[0] if verdict.causes else RISING
+    whole = state.whole
+    if whole is None or state.view is None or not _alike(view, state.view):
+        whole = _whole(cfg, view, state)
     rows = [_horizon(cfg, view, load, state, k, whole) for k in range(len(HORIZONS_S))]
     charge_left_a = _left(cfg, state.charge_left_a, cfg.charge_max_a, verdict.charge, passed_s, blind=verdict.blind)
     discharge_left_a = _left(
@@ -146,24 +155,25 @@ def limits(
     rise = passed_s / cfg.rise_s
     charge_a = min(charge[COMMANDED].current_a, state.charge_a + cfg.charge_max_a * rise)
     discharge_a = min(discharge[COMMANDED].current_a, state.discharge_a + cfg.discharge_max_a * rise)
-    after = State(charge_a, discharge_a, charge_left_a, discharge_left_a, sample.t_ns)
+    after = State(charge_a, discharge_a, charge_left_a, discharge_left_a, sample.t_ns, view, whole)
     return after, Allowed(charge_a, discharge_a, charge, discharge)
 
 
-def _view(sample: Sample) -> _View:
-    cells = [v for v in sample.cell_v.values if v == v]  # noqa: PLR0124 - not NaN, the cheap way
-    low, high = _extremes(sample.cell_v.values, cells)
-    probes = [t for t in sample.temp_c.values if t == t]  # noqa: PLR0124 - as above
-    cold, hot = _extremes(sample.temp_c.values, probes)
-    return _View(
-        current_a=sample.one["current_a"].value,
-        soc=sample.one["soc"].value,
-        low=low,
-        high=high,
-        mean_v=sum(cells) / len(cells) if cells else math.nan,
-        cold=cold,
-        hot=hot,
-    )
+def _view(sample: Sample, was: _View | None) -> _View:
+    """Look for what matters; cells and probes that are still the same values need not be looked at again."""
+    cell_v, temp_c = sample.cell_v.values, sample.temp_c.values
+    current_a, soc = sample.one["current_a"].value, sample.one["soc"].value
+    if was is not None and was.cell_v is cell_v:
+        low, high, mean_v = was.low, was.high, was.mean_v
+    else:
+        cells = [v for v in cell_v if v == v]  # noqa: PLR0124 - not NaN, the cheap way
+        low, high = _extremes(cell_v, cells)
+        mean_v = sum(cells) / len(cells) if cells else math.nan
+    if was is not None and was.temp_c is temp_c:
+        cold, hot = was.cold, was.hot
+    else:
+        cold, hot = _extremes(temp_c, [t for t in temp_c if t == t])  # noqa: PLR0124 - as above
+    return _View(current_a, soc, low, high, mean_v, cold, hot, cell_v, temp_c)
 
 
 def _extremes(values: Sequence[float], known: Sequence[float]) -> tuple[tuple[float, int], tuple[float, int]]:
@@ -172,6 +182,11 @@ def _extremes(values: Sequence[float], known: Sequence[float]) -> tuple[tuple[fl
         return (math.nan, 0), (math.nan, 0)
     low, high = min(known), max(known)
     return (low, values.index(low) + 1), (high, len(values) - values[::-1].index(high))
+
+
+def _alike(view: _View, was: _View) -> bool:
+    """Say whether temperature and SOC are as before; what is unknown holds what was allowed, which changes."""
+    return view.temp_c is was.temp_c and view.soc == was.soc and not math.isnan(view.cold[0])
 
 
 def _left(cfg: DeratingConfig, left_a: float, max_a: float, asked: int, passed_s: float, *, blind: bool) -> float:

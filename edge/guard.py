@@ -41,7 +41,11 @@ class Inputs(NamedTuple):
 
 
 class State(NamedTuple):
-    """The parts' states.  `trusted`: the latches of the run before are known.  `now_ns` never runs back."""
+    """The parts' states.
+
+    `trusted`: the latches of the run before are known.  `now_ns` never runs back.  `verdict` and `latched` follow from
+    `protection` and from whether the vehicle stood: they are worked out where one of these changes.
+    """
 
     sensing: sensing.State
     quantities: quantities.State
@@ -52,6 +56,9 @@ class State(NamedTuple):
     trusted: bool
     now_ns: int
     offset_ns: int = 0
+    verdict: protection.Verdict | None = None
+    latched: tuple[str, ...] = ()
+    stood: bool = False
 
 
 class Output(NamedTuple):
@@ -131,12 +138,14 @@ def _tick(
         cfg.quantities, state.quantities, sample, own, standby=inputs.standby, service=inputs.service
     )
     judged, decisions = protection.step(cfg.table, state.protection, facts, now_ns)
-    verdict = protection.verdict(cfg.table, judged, facts)
+    stands = protection.standing(facts)
+    verdict, latched = state.verdict, state.latched
+    if verdict is None or judged is not state.protection or stands != state.stood:
+        verdict, latched = protection.verdict(cfg.table, judged, facts), protection.latched(cfg.table, judged)
     load = derating.Load(measured.charge_a2, measured.discharge_a2)
     derated, allowed = derating.limits(cfg.derating, state.derating, sample, load, verdict, inputs.caps)
     trusted = state.trusted or inputs.service
     may_close = verdict.close_allowed and trusted and _complete(sample) and not cfg.observer
-    stands = protection.standing(facts)
     request = contactors.Request(inputs.close, verdict.open, may_close, stands, inputs.standby)
     moved, commands = contactors.step(cfg.contactors, before, request, _feedback(sample), now_ns)
     if cfg.observer:
@@ -157,8 +166,10 @@ def _tick(
         trusted=trusted,
         now_ns=now_ns,
         offset_ns=state.offset_ns,
+        verdict=verdict,
+        latched=latched,
+        stood=stands,
     )
-    latched = protection.latched(cfg.table, judged)
     return after, Output(sample, decisions, verdict, allowed, commands, latched, stands, may_close)
 
 

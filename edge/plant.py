@@ -26,6 +26,7 @@ PACK_DBC, EDGE_DBC = "ibms_pack.dbc", "ibms_edge.dbc"
 PLACES = 4  # cell groups or probes on a page
 _NS = 10**9
 _HEARD = (CONTACTORS, SUPERVISOR, CURRENTS)
+_SCATTER = 2_654_435_761
 _RIPPLE = 7  # as sensors have it: values that never move are taken for stuck
 _TURN_S = 0.0005
 _LATE_NS = 50_000_000  # what is later is left out, not sent in a burst
@@ -37,6 +38,7 @@ class Pack:
 
     cell_v: list[float]
     temp_c: list[float]
+    ohm: float = 0.0  # of a cell group: voltages follow the current
     current_a: float = 0.0
     speed_kmh: float = 0.0
     drive_state: float = 0.0
@@ -81,6 +83,14 @@ class Plant:
         """Give the current now, with the ripple of a sensor."""
         return self.pack.current_a + 0.01 * (self.sent % _RIPPLE) if self.closed and self.pack.current_a else 0.0
 
+    def drop_v(self) -> float:
+        """Give what the current adds to each cell group's voltage."""
+        return self.pack.ohm * self.flowing_a()
+
+    def pack_v(self) -> float:
+        """Give the pack's voltage."""
+        return sum(self.pack.cell_v) + len(self.pack.cell_v) * self.drop_v()
+
     def hear(self, frame: Frame, now_ns: int) -> str:
         """Take a command; gives the message's name, "" where it is none or does not fit its seal."""
         name = next((n for n in _HEARD if (m := self.messages[n]).can_id == frame.can_id and m.ext == frame.ext), "")
@@ -102,7 +112,7 @@ class Plant:
 
     def step(self, now_ns: int) -> list[Sent]:
         """Let time pass; gives the frames that are due."""
-        seen = Seen(sum(self.pack.cell_v), self.flowing_a(), self.pack.speed_kmh)
+        seen = Seen(self.pack_v(), self.flowing_a(), self.pack.speed_kmh)
         self.box = junction_box.step(self.config, self.box, seen, now_ns)
         if not self._due_ns:
             self._due_ns = [now_ns + phase_ns for _, phase_ns, _, _ in self.slots]
@@ -131,16 +141,17 @@ class Plant:
         return {"CloseRequest": self.pack.close, "StandbyRequest": self.pack.standby, "Crash": self.pack.crash}
 
     def _values(self, name: str, page: int) -> dict[str, float]:
-        pack, ripple = self.pack, self.sent % _RIPPLE
+        pack, ripple = self.pack, self.sent * _SCATTER % 64 % _RIPPLE
         if name == "CellVoltages":
             cells = enumerate(pack.cell_v[PLACES * page : PLACES * (page + 1)], PLACES * page + 1)
-            return {"Page": page, **{f"CellVoltage_{n:03}": 1000.0 * v + ripple % 2 for n, v in cells}}
+            drop_v = self.drop_v()
+            return {"Page": page, **{f"CellVoltage_{n:03}": 1000.0 * (v + drop_v) + ripple % 2 for n, v in cells}}
         if name == "ProbeTemperatures":
             probes = enumerate(pack.temp_c[PLACES * page : PLACES * (page + 1)], PLACES * page + 1)
             return {"Page": page, **{f"ProbeTemperature_{n:03}": t for n, t in probes}}
         return {
             "PackState": {
-                "PackVoltage": sum(pack.cell_v) + 0.02 * ripple,
+                "PackVoltage": self.pack_v() + 0.02 * ripple,
                 "PackCurrent": self.flowing_a(),
                 "Soc": 100.0 * pack.soc,
                 "Soh": 100.0,
@@ -163,7 +174,7 @@ def plant(model: PackModel, period_s: float, *, cell_v: float | None = None) -> 
     """Make a healthy vehicle whose pack says everything once in `period_s`, its messages spread evenly."""
     messages = {**_messages(load_dbc(DBC_DIR / PACK_DBC)), **_messages(load_dbc(DBC_DIR / EDGE_DBC))}
     middle_v = float(np.median(model.ocv.v)) if cell_v is None else cell_v
-    pack = Pack([middle_v] * model.series, [25.0] * model.probes)
+    pack = Pack([middle_v] * model.series, [25.0] * model.probes, float(model.grid().r0[11].mean()))  # at 25 °C
     said = [(name, 0) for name in ("PackState", "PackSafety", "PackCurrent2", "Vehicle")]
     said += [("CellVoltages", page) for page in range(-(-model.series // PLACES))]
     said += [("ProbeTemperatures", page) for page in range(-(-model.probes // PLACES))]

@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -32,8 +33,9 @@ from edge.settings import Prepared, load_settings, prepare
 from schemas.checked import ConfigError
 
 BEAT_NS = 100_000_000
+SWEEP_NS = 10 * 10**9
 START_S = 5.0  # that the supervisor may take to say what was latched
-STEP_US = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)  # bounds of the counters of steps by duration
+STEP_US = (50, 75, 100, 125, 150, 175, 200, 225, 250, 275, 300, 350, 400, 500, 750, 1000, 2000, 5000, 10_000)
 _MOST_DECISIONS = 256  # that wait for a supervisor who does not listen
 _EPOCH = timedelta(days=365)  # nothing is recovered, so nothing need be cut into epochs
 
@@ -48,7 +50,7 @@ class Timings:
 
     def add(self, took_us: float) -> None:
         """Count one step."""
-        self.counts[next((k for k, top in enumerate(STEP_US) if took_us <= top), len(STEP_US))] += 1
+        self.counts[bisect_left(STEP_US, took_us)] += 1
         self.total_us += took_us
         self.longest_us = max(self.longest_us, took_us)
 
@@ -71,9 +73,13 @@ class _Input(StatelessSourcePartition[Round]):
     """Waits for a frame, at most 10 ms."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        self._parts, self._swept_ns = parts, parts.now()
 
     def next_batch(self) -> list[Round]:
+        now_ns = self._parts.now()
+        if now_ns - self._swept_ns >= SWEEP_NS:
+            self._swept_ns = now_ns
+            gc.collect()  # here, and never in the middle of a step
         frames = self._parts.port.take()
         orders = list(self._parts.link.hear())
         return [Round(frames, orders, self._parts.now())]
@@ -210,5 +216,6 @@ def main(arguments: Sequence[str]) -> int:
     flow = build(parts_of(prepared, port, link, latched, time.monotonic_ns))
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again
+    gc.disable()  # nothing here makes cycles; what a library leaves is swept by the source
     cli_main(flow, epoch_interval=_EPOCH)
     return 0

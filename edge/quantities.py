@@ -8,8 +8,8 @@ tick.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from types import MappingProxyType
 from typing import NamedTuple
@@ -25,6 +25,7 @@ _NS = 10**9
 _STEP_NS = 10**9  # a current that moves far within it steps, and for as long voltages do not belong together
 _RATE_NS = 5 * 10**9  # a rise of temperature is taken over this to twice this
 _CHARGING = 2.0  # drive_state
+_SILENCES = {"silence": True, "silence_minor": False}  # of what is vital, and of the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,12 @@ class QuantitiesConfig:
     vital: tuple[bool, ...]
     vital_sent: tuple[str, ...]
     others_sent: tuple[str, ...]
+    silences: tuple[tuple[str, tuple[int, ...]], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Sort the sources by what their silence means."""
+        split = {name: tuple(k for k, v in enumerate(self.vital) if v == vital) for name, vital in _SILENCES.items()}
+        object.__setattr__(self, "silences", tuple((name, places) for name, places in split.items() if places))
 
 
 class Own(NamedTuple):
@@ -178,35 +185,32 @@ def _extremes(values: Sequence[float], places: Sequence[int]) -> tuple[float, in
     return low, places[found.index(low)] + 1, high, places[found.index(high)] + 1
 
 
-def _by_group(
-    many: Many, groups: Sequence[Sequence[int]], make: Callable[[int, float, int, float, int], Measure]
-) -> list[Measure]:
-    return [make(g, *_extremes(many.values, groups[g])) for g in many.fresh]
+def _by_group(many: Many, groups: Sequence[Sequence[int]]) -> list[Measure]:
+    return [Measure(g, *_extremes(many.values, groups[g])) for g in many.fresh]
 
 
 def _cells(cfg: QuantitiesConfig, cells: Many, out: Measures) -> None:
-    out["cell_v"] = out["deep_discharge_v"] = _by_group(cells, cfg.cell_groups, Measure)
-    known = [v for v in cells.values if not math.isnan(v)]
+    out["cell_v"] = out["deep_discharge_v"] = _by_group(cells, cfg.cell_groups)
+    known = [v for v in cells.values if v == v]  # noqa: PLR0124 - not NaN, the cheap way
     if known:
-        out["cell_dev_v"] = _by_group(cells, cfg.cell_groups, _off(median(known)))
+        out["cell_dev_v"] = _off(out["cell_v"], median(known))
 
 
-def _off(middle: float) -> Callable[[int, float, int, float, int], Measure]:
-    """Make measures of the larger distance from a middle."""
-
-    def make(group: int, low: float, low_at: int, high: float, high_at: int) -> Measure:
+def _off(measures: Iterable[Measure], middle: float) -> list[Measure]:
+    """Give the larger distance of each group from a middle."""
+    out = []
+    for group, low, low_at, high, high_at in measures:
         off, at = max((middle - low, low_at), (high - middle, high_at))
-        return Measure(group, off, at, off, at)
-
-    return make
+        out.append(Measure(group, off, at, off, at))
+    return out
 
 
 def _probes(cfg: QuantitiesConfig, state: State, sample: Sample, out: Measures) -> State:
     probes = sample.temp_c
-    out["temp_c"] = _by_group(probes, cfg.probe_groups, Measure)
-    known = [v for v in probes.values if not math.isnan(v)]
+    out["temp_c"] = _by_group(probes, cfg.probe_groups)
+    known = [v for v in probes.values if v == v]  # noqa: PLR0124 - as above
     if known:
-        out["temp_dev_c"] = _by_group(probes, cfg.probe_groups, _off(math.fsum(known) / len(known)))
+        out["temp_dev_c"] = _off(out["temp_c"], math.fsum(known) / len(known))
         low, _, high, high_at = _extremes(probes.values, range(len(probes.values)))
         out["temp_spread_c"] = _single(high - low, high_at)
     temps = dict(state.temps)
@@ -287,18 +291,17 @@ def _conditions(cfg: QuantitiesConfig, sample: Sample, own: Own, out: Measures) 
 
 def _unknowns(cfg: QuantitiesConfig, sample: Sample, out: Measures) -> None:
     """Measure what is not known; a source that never came is as old as the start."""
-    for name, vital in (("silence", True), ("silence_minor", False)):
-        ages = [(age, k) for k, age in enumerate(sample.ages, 1) if cfg.vital[k - 1] == vital]
-        if ages:
-            out[name] = _single(*max(ages))
+    for name, sources in cfg.silences:
+        age, source = max([(sample.ages[k], k) for k in sources])
+        out[name] = _single(age, source + 1)
     if sample.cell_v.fresh or any(sample.one[signal].fresh for signal in VITAL):
         out["frozen_s"] = _single(sample.frozen_s)
     places = (("cells_missing", sample.cell_v, cfg.cell_groups), ("probes_missing", sample.temp_c, cfg.probe_groups))
     for name, many, groups in places:
         if many.fresh:
             share = len(many.why) if name == "probes_missing" else 1
-            lacking = sum(why != OK for why in many.why) / share
-            bad = {g: next((p for p in groups[g] if many.why[p] != OK), -1) + 1 for g in many.fresh}
+            lacking = (len(many.why) - many.why.count(OK)) / share
+            bad = {g: next((p for p in groups[g] if many.why[p] != OK), -1) + 1 if lacking else 0 for g in many.fresh}
             out[name] = [_all_if(lacking, g, at) for g, at in bad.items()]
     for name, signals in (("invalid", cfg.vital_sent), ("invalid_minor", cfg.others_sent)):
         came = [(g, sample.one[signal]) for g, signal in enumerate(signals) if sample.one[signal].fresh]

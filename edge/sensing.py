@@ -216,7 +216,7 @@ def fresh_state(cfg: SensingConfig, now_ns: int) -> State:
 def step(cfg: SensingConfig, state: State, arrivals: Iterable[Arrival], now_ns: int) -> tuple[State, Sample]:
     """Take the messages since the tick before, each source at most once, and say what is known now."""
     seen = list(state.seen)
-    many = {name: (list(values), list(why)) for name, (values, why) in state.many.items()}
+    many: dict[str, tuple[list[float], list[str]]] = {}
     one = {name: held._replace(fresh=False) if held.fresh else held for name, held in state.one.items()}
     still = dict(state.still)
     came: list[int] = []
@@ -228,6 +228,9 @@ def step(cfg: SensingConfig, state: State, arrivals: Iterable[Arrival], now_ns: 
             raw = raws[k]
             value, why = (raw, OK) if low <= raw <= high else (math.nan, MISSING if math.isnan(raw) else IMPLAUSIBLE)
             if is_many:
+                if name not in many:
+                    values, whys = state.many[name]
+                    many[name] = list(values), list(whys)
                 many[name][0][place], many[name][1][place] = value, why
             else:
                 one[name] = Scalar(value, arrival.t_ns, fresh=True, state=why)
@@ -235,7 +238,8 @@ def step(cfg: SensingConfig, state: State, arrivals: Iterable[Arrival], now_ns: 
             key = arrival.source, name
             still[key] = _stilled(still.get(key), tuple([raws[k] for k in at]))
     still = _watched(cfg, still, came, one, now_ns)
-    after = State(state.start_ns, tuple(seen), {n: (tuple(v), tuple(w)) for n, (v, w) in many.items()}, one, still)
+    held = {n: (tuple(v), tuple(w)) for n, (v, w) in many.items()}  # what did not come stays the same object
+    after = State(state.start_ns, tuple(seen), {**state.many, **held}, one, still)
     return after, _sample(cfg, after, came, now_ns)
 
 
@@ -280,10 +284,11 @@ def _still_current(cfg: SensingConfig, now: Still, pack_v: float, current_a: flo
 
 
 def _sample(cfg: SensingConfig, state: State, came: list[int], now_ns: int) -> Sample:
-    ages = tuple(
-        (now_ns - (seen if seen >= 0 else state.start_ns)) / plan.period_ns
+    start_ns = state.start_ns
+    ages = tuple([
+        (now_ns - (seen if seen >= 0 else start_ns)) / plan.period_ns
         for plan, seen in zip(cfg.plans, state.seen, strict=True)
-    )
+    ])  # fmt: skip
     old = max(ages, default=0.0) > LOST_PERIODS
     lost = [k for k, age in enumerate(ages) if age > LOST_PERIODS and state.seen[k] >= 0] if old else []
     stuck = [key for key, now in state.still.items() if now.stuck]
@@ -299,15 +304,15 @@ def _sample(cfg: SensingConfig, state: State, came: list[int], now_ns: int) -> S
         else:
             one[name] = one[name]._replace(value=math.nan, state=why)
     flows = bool(state.still) and abs(one["current_a"].value) > cfg.idle_a
-    changed_ns = max((now.since_ns for now in state.still.values()), default=now_ns)
+    changed_ns = max([now.since_ns for now in state.still.values()], default=now_ns) if flows else now_ns
     return Sample(
         t_ns=now_ns,
         cell_v=many["cell_v"],
         temp_c=many["temp_c"],
         one=one,
         ages=ages,
-        heard=tuple(seen >= 0 for seen in state.seen),
-        frozen_s=(now_ns - changed_ns) / _NS if flows else 0.0,
+        heard=tuple([seen >= 0 for seen in state.seen]),
+        frozen_s=(now_ns - changed_ns) / _NS,
     )
 
 

@@ -67,10 +67,12 @@ def _collapsed(cell_v: Sequence[float], floors_v: Sequence[float]) -> int:
     known = [v for v in cell_v if v == v]  # noqa: PLR0124 - not NaN, the cheap way
     if not known:
         return 0
-    least = (1 - DROP) * median(known)
-    if min(known) >= least and not any(map(lt, cell_v, floors_v)):
+    # the median is no more than the highest: of a sound pack it need not be known
+    if min(known) >= (1 - DROP) * max(known) and not any(map(lt, cell_v, floors_v)):
         return 0
-    return next(cell for cell, (v, floor) in enumerate(zip(cell_v, floors_v, strict=True), 1) if v < least or v < floor)
+    least = (1 - DROP) * median(known)
+    below = (c for c, (v, floor) in enumerate(zip(cell_v, floors_v, strict=True), 1) if v < least or v < floor)
+    return next(below, 0)
 
 
 def see_probes(state: State, temp_c: Sequence[float], places: Iterable[int], now_ns: int) -> State:
