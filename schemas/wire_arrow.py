@@ -1,12 +1,13 @@
 """Frames as Arrow: one message is one IPC stream of one record batch.
 
 The schema's metadata hold `schema` (version), `model`, and `packs` and `vehicles` as JSON lists; `pack` is left
-out where there is one pack, and so is a column without a value.
+out where there is one pack, and so is a column without a value.  Version 2 has smaller columns (schemas.wire_delta).
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,11 @@ from schemas.message import (
     dead_letter,
 )
 from schemas.pack import PackModel
+from schemas.wire_delta import delta_columns, scales_of, undone
 
+DELTA_VERSION = 2  # of a message whose columns are coded
+ZSTD_LEVEL = 19  # 10 % smaller than the default, in 2 ms for ten frames
+LANES = 2
 ARROW = "application/vnd.apache.arrow.stream"
 MALFORMED = (
     pa.ArrowException,
@@ -73,22 +78,41 @@ def encode_arrow(block: FrameBlock, *, zstd: bool = False) -> bytes:
         if values.shape[1]:
             columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
     columns |= {name: pa.array(values) for name, values in block.context.items()}
-    about = {
+    about = _about(block)
+    plain = _written(_batch(columns, about))
+    return bytes(pa.compress(plain, "zstd", asbytes=True)) if zstd else plain
+
+
+def encode_delta(block: FrameBlock, level: int = ZSTD_LEVEL) -> bytes:
+    """Write frames as one message of version 2: whole steps, changes from row to row, packed by zstd.
+
+    A quarter to a half of the bytes of version 1 packed, for frames of one pack in the order of their times.
+    """
+    block = block.pruned()
+    columns, scales = delta_columns(block)
+    about = _about(block) | {"schema": str(DELTA_VERSION), "scale": orjson.dumps(scales)}
+    return bytes(pa.Codec("zstd", level).compress(_written(_batch(columns, about)), asbytes=True))
+
+
+def _about(block: FrameBlock) -> dict[str, str | bytes]:
+    return {
         "schema": str(VERSION),
         "model": block.model,
         "packs": orjson.dumps(block.packs),
         "vehicles": orjson.dumps(block.vehicles),
     }
+
+
+def _batch(columns: Mapping[str, pa.Array], about: Mapping[str, str | bytes]) -> pa.RecordBatch:
     schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata=about)
-    return _written(pa.RecordBatch.from_arrays(list(columns.values()), schema=schema), zstd=zstd)
+    return pa.RecordBatch.from_arrays(list(columns.values()), schema=schema)
 
 
-def _written(batch: pa.RecordBatch, *, zstd: bool = False) -> bytes:
+def _written(batch: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
-    plain = sink.getvalue()
-    return bytes(pa.compress(plain, "zstd", asbytes=True)) if zstd else bytes(plain.to_pybytes())
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def decode_arrow(opened: list[Opened]) -> tuple[list[tuple[NDArray[np.int64], FrameBlock]], list[DeadLetter]]:
@@ -107,6 +131,7 @@ class Opened(NamedTuple):
     model: PackModel
     packs: list[str]
     vehicles: list[str]
+    scales: dict[str, int] | None  # of version 2
 
 
 def open_arrow(order: int, message: Message, plain: bytes, models: Models) -> Opened:
@@ -124,7 +149,9 @@ def open_arrow(order: int, message: Message, plain: bytes, models: Models) -> Op
         raise RefusedError(UNDECODABLE, f"no Arrow IPC stream of this schema: {one_line(bad)}") from None
     if more is not None:
         raise RefusedError(UNDECODABLE, "a message must hold one record batch; got more")
-    check_version(int(names[b"schema"]) if names[b"schema"].isdecimal() else names[b"schema"])
+    coded = names[b"schema"] == str(DELTA_VERSION)
+    if not coded:
+        check_version(int(names[b"schema"]) if names[b"schema"].isdecimal() else names[b"schema"])
     model = models.get(names[b"model"])
     packs, vehicles = owned
     if not isinstance(packs, list) or not isinstance(vehicles, list) or len(packs) != len(vehicles) or not packs:
@@ -134,7 +161,25 @@ def open_arrow(order: int, message: Message, plain: bytes, models: Models) -> Op
         check_id(vehicle, "vehicle")
     if not batch.num_rows:
         raise RefusedError(EMPTY, "a message must hold one or more frames")
-    return Opened(order, message, batch, model, packs, vehicles)
+    return Opened(
+        order, message, batch, model, packs, vehicles, _check_coded(batch, about, len(packs)) if coded else None
+    )
+
+
+def _check_coded(batch: pa.RecordBatch, about: Mapping[bytes, bytes], packs: int) -> dict[str, int]:
+    """Give the scales of a message whose rows hang together; one of which a row is bad is refused as a whole."""
+    ends = {"t_ns": None, "seq": None, "pack": packs, "lane": LANES}
+    try:
+        scales = scales_of(about, batch.schema)
+        for name in ends.keys() & set(batch.schema.names):
+            column, end = batch.column(name), ends[name]
+            if column.type != _TYPES[name] or column.null_count:
+                raise RefusedError(WRONG_TYPE, f"{name} must be {_TYPES[name]} without nulls")
+            if end is not None and not all(0 <= value < end for value in set(column.to_pylist())):
+                raise RefusedError(WRONG_TYPE, f"{name} must be in 0..{end - 1}")
+    except MALFORMED as bad:
+        raise RefusedError(UNDECODABLE, one_line(bad)) from None
+    return scales
 
 
 def _check_stream(data: bytes) -> None:
@@ -181,29 +226,29 @@ def one_line(bad: BaseException) -> str:
 
 def _groups(opened: list[Opened], out: list[DeadLetter]) -> list[list[Opened]]:
     """Group messages of one model and one set of columns; those with wrong columns are refused."""
-    groups: list[tuple[pa.Schema, PackModel, list[Opened] | RefusedError]] = []
+    groups: list[tuple[pa.Schema, PackModel, bool, list[Opened] | RefusedError]] = []
     for one in opened:
-        for schema, model, found in groups:
-            if one.model is model and one.batch.schema.equals(schema):
+        for schema, model, coded, found in groups:
+            if one.model is model and (one.scales is None) != coded and one.batch.schema.equals(schema):
                 group = found
                 break
         else:
             try:
-                _check_columns(one.batch.schema, one.model)
+                _check_columns(one.batch.schema, one.model, one.scales or {})
                 group = []
             except RefusedError as why:
                 group = why
             except MALFORMED as bad:  # names that are no text
                 group = RefusedError(UNDECODABLE, f"no columns of this schema: {one_line(bad)}")
-            groups.append((one.batch.schema, one.model, group))
+            groups.append((one.batch.schema, one.model, one.scales is not None, group))
         if isinstance(group, list):
             group.append(one)
         else:
             out.append(dead_letter(one.message, RefusedError(group.reason, group.detail, one.packs[0])))
-    return [found for _, _, found in groups if isinstance(found, list)]
+    return [found for _, _, _, found in groups if isinstance(found, list)]
 
 
-def _check_columns(schema: pa.Schema, model: PackModel) -> None:
+def _check_columns(schema: pa.Schema, model: PackModel, scales: Mapping[str, int]) -> None:
     names = schema.names
     if len(set(names)) < len(names):
         raise RefusedError(WRONG_TYPE, "every column must be there once")
@@ -211,11 +256,17 @@ def _check_columns(schema: pa.Schema, model: PackModel) -> None:
         raise RefusedError(NO_TIME, "column t_ns is missing")
     for name, kind in zip(names, schema.types, strict=True):
         if name in _LISTS:
-            if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
+            good = (pa.int16(), pa.int32()) if name in scales else (pa.float32(),)
+            if not pa.types.is_fixed_size_list(kind) or kind.value_type not in good:
                 raise RefusedError(WRONG_TYPE, f"{name} must be fixed_size_list<float>; got {kind!s:.80}")
             check_width(name, kind.list_size, model, model.series if name == "cell_v" else model.probes)
-        elif name in _TYPES and kind != _TYPES[name]:
+        elif name in _TYPES and kind != _coded_type(name, scales):
             raise RefusedError(WRONG_TYPE, f"{name} must be {_TYPES[name]}; got {kind!s:.80}")
+
+
+def _coded_type(name: str, scales: Mapping[str, int]) -> pa.DataType:
+    wide = CONTEXT.get(name) is np.float64
+    return _TYPES[name] if name not in scales else pa.int64() if wide else pa.int32()
 
 
 def _block(group: list[Opened], out: list[DeadLetter]) -> tuple[NDArray[np.int64], FrameBlock] | None:
@@ -225,6 +276,8 @@ def _block(group: list[Opened], out: list[DeadLetter]) -> tuple[NDArray[np.int64
     of_row = np.repeat(np.arange(len(group)), counts)
     row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     column = dict(zip(batch.schema.names, batch.columns, strict=True))
+    if group[0].scales is not None:
+        column = undone(column, [one.scales or {} for one in group], counts)
     owners = np.array([len(one.packs) for one in group])
     local = _whole(column["pack"], -1) if "pack" in column else np.zeros(row.size, np.int32)
     lane = _whole(column["lane"], LIVE) if "lane" in column else np.full(row.size, LIVE, np.uint8)

@@ -232,7 +232,7 @@ ABOUT = {b"schema": b"1", b"model": b"generic-nmc@4c2t", b"packs": b'["P1"]', b"
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({b"schema": b"2"}, "unknown_version"),
+        ({b"schema": b"3"}, "unknown_version"),
         ({b"schema": b"one"}, "unknown_version"),
         ({b"schema": None}, "unknown_version"),
         ({b"model": b"generic-nmc@5c2t"}, "cell_count"),
