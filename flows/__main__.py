@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from flows.cache import use_kernel_cache
+from flows.prognosis import commands as prognosis
 
 app = typer.Typer(
     name="ibms",
@@ -20,9 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 run_app = typer.Typer(no_args_is_help=True, help="Run a flow until its input ends.")
-train_app = typer.Typer(no_args_is_help=True, help="Train a model from a lake, in a fixed order.")
+train_app = typer.Typer(no_args_is_help=True, help="Train a model, in a fixed order.")
 app.add_typer(run_app, name="run")
 app.add_typer(train_app, name="train")
+prognosis.add(train_app, app)
 kafka_app = typer.Typer(no_args_is_help=True, help="The broker's topics.")
 app.add_typer(kafka_app, name="kafka")
 letters_app = typer.Typer(no_args_is_help=True, help="What was refused: list it, show it, send it once more.")

@@ -30,10 +30,10 @@ def by_cell(charges: Charges, seed: int, folds: int = FOLDS) -> Fold:
     return fold
 
 
-def by_protocol(charges: Charges) -> Fold:
-    """Give each row a fold (N,) of its own protocol: each is tested by a model that never saw it."""
-    _, of_cell = np.unique(np.array(charges.protocols), return_inverse=True)
-    fold = of_cell.astype(np.int64)[charges.cell]
+def by_protocol(charges: Charges, folds: int = FOLDS) -> Fold:
+    """Give each row the fold (N,) of its protocol, which is tested by a model that never saw it."""
+    names, of_cell = np.unique(np.array(charges.protocols), return_inverse=True)
+    fold = (of_cell.astype(np.int64) % folds if names.size > folds else of_cell.astype(np.int64))[charges.cell]
     refuse_leak(charges, fold)
     return fold
 

@@ -13,7 +13,10 @@ from flows import __main__ as commands
 from schemas.checked import ConfigError
 from tests.support.commands import Ibms
 
-COMMANDS = ["demo", "replay", "simulate", "run", "run fleet", "train", "train anomaly", "query", "compare", "bench"]
+COMMANDS = [
+    "demo", "replay", "simulate", "run", "run fleet", "train", "train anomaly",
+    "train soh", "models", "query", "compare", "bench",
+]  # fmt: skip
 
 
 def test_version_is_that_of_the_distribution(ibms: Ibms) -> None:

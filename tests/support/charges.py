@@ -8,17 +8,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flows.prognosis import learn
 from flows.prognosis.charges import Charges, gather
+from flows.prognosis.model import About, Model, save
+from flows.prognosis.soh import task
 
 
 def fading(cells: int = 12, cycles: int = 120, seed: int = 1, noise: float = 0.002, name: str = "SET") -> Charges:
-    """Give cells that fade at rates of their own; `q` says their capacity but for noise, `noise` says nothing."""
+    """Give cells that fade at rates of their own; `q` says their capacity on a curve, `noise` says nothing."""
     draw = np.random.default_rng(seed)
     cell = np.repeat([f"P{i % 3}-{i}" for i in range(cells)], cycles)
     cycle = np.tile(np.arange(1.0, cycles + 1), cells)
     rate = np.repeat(draw.uniform(0.0005, 0.0025, cells), cycles)
     capacity = 2.0 * (1.0 - rate * cycle + draw.normal(0, 0.0005, cycle.size))
-    x = np.column_stack([0.5 * capacity + draw.normal(0, noise, cycle.size), draw.normal(size=cycle.size)])
+    x = np.column_stack(
+        [np.exp(5.0 * (capacity - 2.0)) + draw.normal(0, noise, cycle.size), draw.normal(size=cycle.size)]
+    )
     return gather(name, cell, cycle, ("q", "noise"), x, capacity)
 
 
@@ -36,3 +41,12 @@ def write(charges: Charges, folder: Path, dataset: str = "SET") -> Path:
     file = folder / f"{dataset}.parquet"
     pq.write_table(pa.table(table), file)
     return file
+
+
+def trained(out: Path, charges: Charges, seed: int = 1) -> Model:
+    """Train a small model on charges alone, judged on nothing."""
+    job = task(charges, "charge")
+    blend = learn.fit(job.x, job.soh, seed)
+    interval = learn.fit_interval(learn.predict(blend, job.x), job.soh, job.cell)
+    about = About("soh", "SET", "charge", charges.columns, job.names, 2.0, 50, 0.0, seed, 0)
+    return save(out, about, blend, interval)
