@@ -10,6 +10,9 @@ bin := venv / "bin"
 # where the recorded traces are; tests and recipes read it
 export IBMS_DATA := env("IBMS_DATA", "../shared/data")
 
+# matrices here are small: threads of a linear-algebra library only wait for each other
+export OPENBLAS_NUM_THREADS := env("OPENBLAS_NUM_THREADS", "1")
+
 [private]
 default:
     @'{{ just_executable() }}' --list --unsorted

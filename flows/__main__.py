@@ -303,6 +303,7 @@ def main() -> None:
     usage = typer.BadParameter.__base__  # of every way to mistype a command
     assert usage is not None
     try:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small matrices: its threads only wait for each other
         use_kernel_cache()
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()

@@ -129,7 +129,7 @@ def _garbage(path: Path) -> TraceOptions:
         (lambda o, p: replace(o, paths=(str(p),)), "trace must be a readable file"),
         (lambda o, _: replace(o, pack=""), "--pack must be the pack model of a CAN trace (bmw-i3-120ah, "),
         (lambda o, _: replace(o, pack="nothing"), "pack must be one of"),
-        (lambda o, _: replace(o, dbc=""), "--dbc must be a DBC file, or one that ships (ibms_pack), to read a CAN"),
+        (lambda o, _: replace(o, dbc=""), "--dbc must be a DBC file, or one that ships ("),
         (lambda o, _: replace(o, dbc="none.dbc"), "got none.dbc"),
         (lambda o, _: replace(o, dbc=o.paths[0]), "dbc must be a DBC file"),
         (lambda o, _: replace(o, map="none.toml"), "signals must be a readable .toml"),
