@@ -16,10 +16,10 @@ import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from flows.kafka_admin import read_kafka
-from flows.kafka_settings import KafkaSettings
 from schemas.checked import ConfigError
 from schemas.events import DeadLetter
 from schemas.headers import Headers
+from schemas.kafka_settings import KafkaSettings
 from schemas.topics import INPUTS
 from schemas.wire import decode
 from sinks.kafka_records import ID, MARKER

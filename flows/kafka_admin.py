@@ -14,8 +14,8 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from flows.kafka_settings import KafkaSettings, kafka_settings
 from schemas.checked import ConfigError, Table, parse_toml
+from schemas.kafka_settings import KafkaSettings, kafka_settings
 from schemas.topics import Topic
 
 _ANSWER_S = 30.0

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
-from flows.kafka_settings import KafkaSettings
 from flows.kafka_source import Input, KafkaSource
 from flows.observe import Observer
 from flows.settings import KafkaInSettings, RunSettings
 from schemas.checked import ConfigError
+from schemas.kafka_settings import KafkaSettings
 from schemas.message import Packs
 from schemas.pack import PackError, PackModel, load_pack
 from schemas.topics import OUTPUTS

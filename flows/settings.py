@@ -8,9 +8,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.kafka_settings import KafkaSettings, kafka_settings
 from flows.observe import ObserveSettings
 from schemas.checked import ConfigError, Table, parse_toml
+from schemas.kafka_settings import KafkaSettings, kafka_settings
 from schemas.message import MAX_BYTES
 
 _READERS = 4

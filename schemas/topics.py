@@ -13,7 +13,8 @@ DECLARED = Path(__file__).parent / "topics.toml"
 INPUTS = ("frames", "backfill")
 # a role that a sink writes → the table of the lake whose records go there: the same name
 OUTPUTS = ("windows", "states", "sessions", "incidents", "gaps", "dead_letters")
-ROLES = (*INPUTS, *OUTPUTS, "commands")
+GATEWAYS = "gateways"  # what gateways say of themselves
+ROLES = (*INPUTS, *OUTPUTS, GATEWAYS, "commands")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _MOST_PARTITIONS = 10_000

@@ -8,7 +8,7 @@ import pytest
 
 from flows.kafka_admin import connect, describe, plan, read_kafka, run_init
 from schemas.checked import ConfigError
-from schemas.topics import DECLARED, load_topics
+from schemas.topics import DECLARED, ROLES, load_topics
 from tests.support.broker import Cluster
 
 
@@ -26,10 +26,10 @@ def test_topics_are_made_once_as_declared(tmp_path: Path, kafka: Cluster, capsys
     config = _config(tmp_path, kafka, DECLARED.read_text().replace("partitions = 64", "partitions = 3"))
     run_init(config, dry_run=True)
     said = capsys.readouterr().out
-    assert said.count("create ") == 9
-    assert said.endswith("9 changes, none made (--dry-run)\n")
+    assert said.count("create ") == len(ROLES)
+    assert said.endswith(f"{len(ROLES)} changes, none made (--dry-run)\n")
     run_init(config, dry_run=False)
-    assert capsys.readouterr().out.endswith("9 changes made\n")
+    assert capsys.readouterr().out.endswith(f"{len(ROLES)} changes made\n")
     kafka.wait()
     settings = read_kafka(config)
     found = describe(connect(settings), settings.topics().values())
@@ -37,7 +37,7 @@ def test_topics_are_made_once_as_declared(tmp_path: Path, kafka: Cluster, capsys
     assert (states.partitions, states.config["cleanup.policy"]) == (16, "compact")
     run_init(config, dry_run=False)
     said = capsys.readouterr().out
-    assert said.count("same ") == 9
+    assert said.count("same ") == len(ROLES)
     assert said.endswith("nothing to do\n")
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flows.kafka_settings import KafkaSettings, kafka_settings
 from schemas.checked import ConfigError, Table
+from schemas.kafka_settings import KafkaSettings, kafka_settings
 
 PLAIN = {"bootstrap": "127.0.0.1:9092"}
 SASL = PLAIN | {"security": "sasl_tls", "sasl_user": "ibms"}
