@@ -92,7 +92,7 @@ def step(cfg: BoxConfig, state: State, seen: Seen, now_ns: int) -> State:
         state = state._replace(charge_a=state.fallen_a[0] * left, discharge_a=state.fallen_a[1] * left)
         stands = seen.speed_kmh < STANDSTILL_KMH  # an unknown speed, NaN, is a speed
         breaks = abs(seen.current_a) <= cfg.break_current_a
-        if any(state.closed) and stands and breaks:
+        if any(state.asked) and stands and breaks:
             state = state._replace(asked=(False,) * 3, asked_ns=(now_ns,) * 3, mode=OPENED)
     moved = tuple(
         asked if now_ns - since >= cfg.move_s * _NS else was

@@ -127,6 +127,8 @@ class Supervisor:
             record = self.keeper.record
             child.link.tell({"kind": "start", "latched": None if record is None else list(record.latched)})
             self._order_limits()
+        elif self.outside:
+            child.link.tell({"kind": "limits", **self.outside})
 
     def _heard(self, child: Child, now_ns: int) -> list[Told]:
         messages = list(child.link.hear()) if child.link is not None else []

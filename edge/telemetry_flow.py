@@ -53,12 +53,17 @@ class Round(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A round, decoded; `block` is None where no frame was completed."""
+    """A round, decoded; `block` is None where no frame was completed.
+
+    `told` is what the supervisor said: protection's beats, decisions and alerts (edge.protector), at the start the
+    limits from outside that it kept.  Their times are of the monotonic clock; plus `ahead_ns` they are since 1970.
+    """
 
     block: FrameBlock | None
     told: Sequence[Told]
     now_ns: int
     wall_ns: int
+    ahead_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +131,9 @@ def build(parts: Parts) -> Dataflow:
     clock = Clock()
 
     def decode(item: Round) -> Batch:
-        block = can_block(item.frames, clock.offset(item.now_ns, item.wall_ns))
-        return Batch(parts.assembler.push(block), item.told, item.now_ns, item.wall_ns)
+        ahead_ns = clock.offset(item.now_ns, item.wall_ns)
+        block = parts.assembler.push(can_block(item.frames, ahead_ns))
+        return Batch(block, item.told, item.now_ns, item.wall_ns, ahead_ns)
 
     flow = Dataflow("telemetry")
     rounds = op.input("can_in", flow, _Source(parts))
