@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -13,60 +13,57 @@ from confluent_kafka import Message as Polled
 from schemas.events import DeadLetter, Item
 from schemas.frames import BACKFILL, NO_RECV, FrameBlock
 from schemas.headers import Headers, pack_headers
-from schemas.message import MAX_BYTES, Message, Packs
-from schemas.pack import load_pack
-from schemas.wire import decode_all
+from schemas.message import Message
+from schemas.wire import Decoder
 
 CONTENT_TYPE = "content-type"
 LANE = "lane"
 BACKFILL_PARTS = 1 << 20  # added to `src_part` of frames from the backfill topic, so that a place is one topic's
+_Key = tuple[str, bool]  # topic and lane: what is decoded together
 
 
-def decode_poll(
-    polled: Sequence[Polled], *, backfill: str = "", max_bytes: int = MAX_BYTES, packs: Packs = load_pack
-) -> list[Item]:
+def decode_poll(polled: Sequence[Polled], decoder: Decoder, *, backfill: str = "") -> list[Item]:
     """Decode messages without errors, in the order in which they came.
 
     Frames from the topic `backfill`, or under a header `lane: backfill`, go to the backfill lane.  A dead letter
     names the message's topic, partition and offset, and holds its value, its key and all headers.
     """
     items: list[Item] = []
-    for (topic, resent), run in groupby(zip(polled, map(_lane, polled), strict=True), lambda m: (m[0].topic(), m[1])):
-        own = [message for message, _ in run]
+    for (topic, resent), run in groupby(map(_read, polled), lambda read: read[0]):
         lane = resent or topic == backfill
         offset = BACKFILL_PARTS if topic == backfill else 0
-        made = decode_all(map(_message, own), max_bytes=max_bytes, packs=packs)
-        items += [_letter(i, own) if isinstance(i, DeadLetter) else _placed(i, offset, lane=lane) for i in made]
+        made = decoder.decode([message for _, message in run])
+        items += [_placed(i, offset, lane=lane) if isinstance(i, FrameBlock) else i for i in made]
+    if any(isinstance(i, DeadLetter) for i in items):
+        places = {(p.topic(), p.partition(), p.offset()): p for p in polled}
+        items = [_letter(i, places) if isinstance(i, DeadLetter) else i for i in items]
     return items
 
 
-def _lane(message: Polled) -> bool:
-    return any(name == LANE and value == b"backfill" for name, value in _headers(message))
+def _read(polled: Polled) -> tuple[_Key, Message]:
+    content_type, resent = "", False
+    for name, value in _headers(polled):
+        if name == CONTENT_TYPE and value is not None and not content_type:
+            content_type = value.decode(errors="replace")
+        elif name == LANE and value == b"backfill":
+            resent = True
+    kind, stamp_ms = polled.timestamp()
+    topic = polled.topic() or ""
+    recv_ns = NO_RECV if kind == TIMESTAMP_NOT_AVAILABLE else stamp_ms * 1_000_000
+    place = (polled.partition() or 0, polled.offset() or 0)
+    return (topic, resent), Message(polled.value() or b"", content_type, topic, *place, recv_ns)
 
 
 def _headers(message: Polled) -> Headers:
     found = message.headers()
     if not isinstance(found, list):
         return []
-    return [(name, value.encode() if isinstance(value, str) else value) for name, value in found]
+    return found  # type: ignore[return-value] # what comes is bytes; its type is of what one may send
 
 
-def _message(polled: Polled) -> Message:
-    content_type = next((v for k, v in _headers(polled) if k == CONTENT_TYPE and v is not None), b"")
-    kind, stamp_ms = polled.timestamp()
-    return Message(
-        polled.value() or b"",
-        content_type.decode(errors="replace"),
-        polled.topic() or "",
-        polled.partition() or 0,
-        polled.offset() or 0,
-        NO_RECV if kind == TIMESTAMP_NOT_AVAILABLE else stamp_ms * 1_000_000,
-    )
-
-
-def _letter(letter: DeadLetter, polled: Sequence[Polled]) -> DeadLetter:
+def _letter(letter: DeadLetter, places: Mapping[tuple[str | None, int | None, int | None], Polled]) -> DeadLetter:
     """Give a dead letter key and headers; they are written as text for the few refused only."""
-    own = next(m for m in polled if m.partition() == letter.partition and m.offset() == letter.offset)
+    own = places[letter.source, letter.partition, letter.offset]
     key = own.key()
     return replace(letter, headers=pack_headers(key.encode() if isinstance(key, str) else key, _headers(own)))
 

@@ -73,7 +73,7 @@ def messages_of(block: FrameBlock, encoding: str, frames: int) -> Iterator[tuple
         for at in range(0, len(rows), frames)
     ]
     for rows, pack in sorted(pieces, key=lambda piece: int(piece[0][0])):
-        part = block.take(rows)
+        part = block.take(rows).pruned()
         if encoding == "arrow":
             yield block.vehicles[pack], encode_arrow(part)
         else:

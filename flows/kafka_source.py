@@ -14,12 +14,14 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka import Message as Polled
 
 from flows.kafka_decode import decode_poll
+from flows.kafka_json import scan_json
 from replay.source import ROWS
 from schemas.events import Gap, Item
 from schemas.frames import FrameBlock
 from schemas.ids import record_id
 from schemas.message import MAX_BYTES, Packs
 from schemas.pack import load_pack
+from schemas.wire import Decoder
 
 Place = tuple[str, int]  # topic and partition
 _LINGER_S = 0.2
@@ -28,6 +30,7 @@ _SOON_S = 1.0  # between looks while a broker or a topic is missing
 _ASK_S = 4.0
 _BELIEF_S = 15.0  # a leader that has just changed may state an end that lies before what was read
 _IDLE = timedelta(milliseconds=20)
+_PAUSE = timedelta(milliseconds=2)  # while a block fills: what fetches and unpacks needs the processor too
 _MOST = 10_000  # messages a call takes
 _CONSUMER = {
     "enable.auto.commit": False,
@@ -78,15 +81,15 @@ class KafkaSource(FixedPartitionedSource[Item, dict[str, Any]]):
 
     def __init__(self, given: Input) -> None:
         """Keep the settings; no connection is made before the flow runs."""
-        self._given = given
+        self.given = given
 
     def list_parts(self) -> list[str]:
         """Name the readers."""
-        return [f"reader-{r:04d}" for r in range(self._given.readers)]
+        return [f"reader-{r:04d}" for r in range(self.given.readers)]
 
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> Reader:
         """Begin at the snapshot's offsets, or at the beginning; does not wait for a broker."""
-        return Reader(self._given, int(for_part.rpartition("-")[2]), resume_state)
+        return Reader(self.given, int(for_part.rpartition("-")[2]), resume_state)
 
 
 class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
@@ -109,6 +112,7 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
         self._lost: dict[Place, tuple[int, int]] = {}  # expired: the offset that was due, and the time before it
         self._consumer.assign([TopicPartition(t, p, o) for (t, p), (o, _) in self._next.items()])
         self._doubted: dict[Place, float] = {}  # ends before where it is to go on: since when it is so
+        self._decoder = Decoder(max_bytes=given.max_bytes, packs=given.packs, scan=scan_json)
         self._held: list[Polled] = []
         self._held_since = 0.0
         self._rows_each = 1.0  # frames a message, lately
@@ -131,7 +135,7 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
         full = len(self._held) * self._rows_each >= ROWS
         due = self._held_since and now - self._held_since >= _LINGER_S
         if not (self._held and (full or due)):
-            self._awake = datetime.now(UTC) + _IDLE if not took else None
+            self._awake = datetime.now(UTC) + (_PAUSE if took else _IDLE)
             return gaps
         self._awake = None
         return gaps + self._emit()
@@ -165,9 +169,7 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
     def _emit(self) -> list[Item]:
         held, self._held, self._held_since = self._held, [], 0.0
         items = self._gaps(held)
-        made = decode_poll(
-            held, backfill=self._given.backfill, max_bytes=self._given.max_bytes, packs=self._given.packs
-        )
+        made = decode_poll(held, self._decoder, backfill=self._given.backfill)
         last = {(m.topic() or "", m.partition() or 0): m for m in held}
         for place, message in last.items():
             self._next[place] = ((message.offset() or 0) + 1, max(0, message.timestamp()[1]) * 1_000_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import sqlite3
@@ -24,6 +25,7 @@ _PARTITIONS = 4  # SQLite files of a recovery store; fixed when it is made
 ABOUT = "ibms.json"
 _PAGE_BYTES = 65_536  # the largest that SQLite has
 _STDERR = 2
+_OBJECTS = 500_000  # more of them than of those gone, before cycles are looked for
 _LONG = timedelta(days=365)  # an epoch that only the end of input ends
 
 
@@ -45,12 +47,12 @@ def run_flow(
     or a run that is alive.
     """
     if recovery.dir is None:
-        with _one_voice():
+        with _one_voice(), _few_collections():
             cli_main(flow, process_id=process, addresses=_list(addresses), epoch_interval=epoch)
         return
     with _lease(recovery.dir, process or 0):
         _prepare(recovery.dir, {"fleet.shards": shards, "source": source})
-        with _one_voice():
+        with _one_voice(), _few_collections():
             cli_main(
                 flow,
                 process_id=process,
@@ -62,6 +64,20 @@ def run_flow(
 
 def _list(addresses: Sequence[str] | None) -> list[str] | None:
     return None if addresses is None else list(addresses)
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Look for cycles of objects rarely: a poll makes thousands of objects and no cycle, and looking took a quarter."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @contextmanager

@@ -20,10 +20,14 @@ def is_warm() -> bool:
 def warm() -> None:
     """Run a minute of a simulated fleet through the whole flow; what it compiles is kept in the kernel cache."""
     from flows import fleet  # noqa: PLC0415 - numba after use_kernel_cache
+    from flows.kafka_json import FEW, scan_json  # noqa: PLC0415
     from flows.run import run_flow  # noqa: PLC0415
     from flows.settings import FleetSettings, RecoverySettings  # noqa: PLC0415
     from replay.simulate.fleet import FleetConfig, simulate  # noqa: PLC0415
     from replay.source import ReplaySource  # noqa: PLC0415
+    from schemas.message import Message, Models  # noqa: PLC0415
+    from schemas.pack import load_pack  # noqa: PLC0415
+    from schemas.wire_json import JSON, encode_json  # noqa: PLC0415
     from sinks.lake import LakeSink  # noqa: PLC0415
 
     cfg = FleetConfig(vehicles=2, hours=0.05, models=("generic-nmc@4c2t60ah",), sleep=False)
@@ -31,6 +35,8 @@ def warm() -> None:
         sink = LakeSink(Path(where) / "lake", "warm", recovery=False)
         source = ReplaySource(lambda: (block for block, _ in simulate(cfg)))
         run_flow(fleet.build(FleetSettings(), source, sink, cfg.models), RecoverySettings(), FleetSettings().shards)
+    texts = encode_json(next(simulate(cfg))[0]) * FEW
+    scan_json([(i, Message(t, JSON, "", 0, i), t) for i, (_, t) in enumerate(texts)], Models(load_pack))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ schema stays as it is, and takes several times as long to read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +28,15 @@ from schemas.message import (
 from schemas.pack import load_pack
 from schemas.wire_arrow import ARROW, MALFORMED, Opened, decode_arrow, one_line, open_arrow
 from schemas.wire_json import JSON, decode_json
+from schemas.wire_layout import Layouts, Placed, decode_placed
 
 _TEXTS = 256  # JSON messages parsed together: their objects stay in the processor's cache, 1.6 times as fast as 16,384
+_KINDS = {ARROW, JSON}
 _ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+Text = tuple[int, Message, bytes]  # order, message, its bytes unpacked
+Scan = Callable[[list[Text], Models], tuple[list[tuple[NDArray[np.int64], FrameBlock]], list[Text]]]
 
 
 def decode(
@@ -50,47 +56,80 @@ def decode(
 def decode_all(
     messages: Iterable[Message], *, max_bytes: int = MAX_BYTES, packs: Packs = load_pack
 ) -> list[FrameBlock | DeadLetter]:
-    """Read messages: for each pack model one block with rows in order of arrival, then what was refused.
-
-    A block names one vehicle per pack: where a pack has moved to another, a new block begins.
-
-    Bytes that cannot be read never raise: a message larger than `max_bytes`, packed or unpacked, of another
-    encoding, version or model, or with another number of cells, is a dead letter with its reason and its
-    original bytes; a row without a time is one with the row encoded again.
-    """
-    return _decoded(list(messages), max_bytes, Models(packs))
+    """Read messages; see `Decoder.decode`."""
+    return Decoder(max_bytes=max_bytes, packs=packs).decode(list(messages))
 
 
-def _decoded(messages: list[Message], max_bytes: int, models: Models) -> list[FrameBlock | DeadLetter]:
-    opened: list[Opened] = []
-    texts: list[tuple[int, Message, bytes]] = []
-    out: list[FrameBlock | DeadLetter] = []
-    for i, message in enumerate(messages):
-        try:
-            plain = _unpacked(message.data, max_bytes)
-            kind = message.content_type.partition(";")[0].strip().lower()
-            if kind == JSON:
-                texts.append((i, message, plain))
-            elif kind == ARROW:
-                opened.append(open_arrow(i, message, plain, models))
-            else:
-                accepted = f"content type must be {ARROW} or {JSON}; got {message.content_type!r:.80}"
-                out.append(dead_letter(message, RefusedError(CONTENT_TYPE, accepted)))
-        except RefusedError as why:
-            out.append(dead_letter(message, why))
-    blocks: list[tuple[NDArray[np.int64], FrameBlock]] = []
-    parts = (decode_json(texts[at : at + _TEXTS], models) for at in range(0, len(texts), _TEXTS))
-    for found, refused in (decode_arrow(opened), *parts):
-        blocks += found
-        out += refused
-    tables = [*((one.packs, one.vehicles) for one in opened), *((b.packs, b.vehicles) for _, b in blocks)]
-    if len(messages) > 1 and _moved(tables):  # rare, so where may be found by halves
-        middle = len(messages) // 2
-        return _decoded(messages[:middle], max_bytes, models) + _decoded(messages[middle:], max_bytes, models)
-    return [*_in_order(blocks), *out]
+class Decoder:
+    """Reads messages, and remembers how those were laid out that it has read."""
+
+    def __init__(
+        self, *, max_bytes: int = MAX_BYTES, packs: Packs = load_pack, scan: Scan = lambda texts, _: ([], texts)
+    ) -> None:
+        """Take the limit of a message's bytes, packed or unpacked, and where pack models come from.
+
+        `scan` may read many JSON messages at once, and gives back those that it does not take; it is not from here,
+        since gateways install no compiler.
+        """
+        self._scan = scan
+        self._max_bytes = max_bytes
+        self._models = Models(packs)
+        self._layouts = Layouts()
+
+    def decode(self, messages: Sequence[Message]) -> list[FrameBlock | DeadLetter]:
+        """Read messages: for each pack model one block with rows in order of arrival, then what was refused.
+
+        A block names one vehicle per pack: where a pack has moved to another, a new block begins.
+
+        Bytes that cannot be read never raise: a message larger than the limit, of another encoding, version or model,
+        or with another number of cells, is a dead letter with its reason and its original bytes; a row without a time
+        is one with the row encoded again.
+        """
+        placed: list[Placed] = []
+        opened: list[Opened] = []
+        texts: list[Text] = []
+        out: list[FrameBlock | DeadLetter] = []
+        for i, message in enumerate(messages):
+            try:
+                plain = _unpacked(message.data, self._max_bytes)
+                kind = message.content_type
+                if kind not in _KINDS:
+                    kind = kind.partition(";")[0].strip().lower()
+                if kind == JSON:
+                    texts.append((i, message, plain))
+                elif kind == ARROW:
+                    known = self._layouts.find(i, message, plain)
+                    if known is not None:
+                        placed.append(known)
+                    else:
+                        opened.append(self._open(i, message, plain))
+                else:
+                    accepted = f"content type must be {ARROW} or {JSON}; got {message.content_type!r:.80}"
+                    out.append(dead_letter(message, RefusedError(CONTENT_TYPE, accepted)))
+            except RefusedError as why:
+                out.append(dead_letter(message, why))
+        blocks, strangers = decode_placed(placed)
+        scanned, texts = self._scan(texts, self._models)
+        blocks += scanned
+        opened += [self._open(s.order, s.message, _unpacked(s.message.data, self._max_bytes)) for s in strangers]
+        parts = (decode_json(texts[at : at + _TEXTS], self._models) for at in range(0, len(texts), _TEXTS))
+        for found, refused in (decode_arrow(opened), *parts):
+            blocks += found
+            out += refused
+        owners: list[tuple[Sequence[str], Sequence[str]]] = [(b.packs, b.vehicles) for _, b in blocks]
+        owners += [(one.packs, one.vehicles) for one in placed] + [(one.packs, one.vehicles) for one in opened]
+        if len(messages) > 1 and _moved(owners):
+            middle = len(messages) // 2  # rare, so where may be found by halves
+            return self.decode(messages[:middle]) + self.decode(messages[middle:])
+        return [*_in_order(blocks), *out]
+
+    def _open(self, order: int, message: Message, plain: bytes) -> Opened:
+        opened = open_arrow(order, message, plain, self._models)
+        self._layouts.learn(opened, plain)
+        return opened
 
 
-def _moved(tables: list[tuple[Sequence[str], Sequence[str]]]) -> bool:
+def _moved(tables: Iterable[tuple[Sequence[str], Sequence[str]]]) -> bool:
     """Say whether a pack has one vehicle in one of the tables and another in another."""
     owner: dict[str, str] = {}
     for packs, vehicles in tables:

@@ -7,8 +7,8 @@ out where there is one pack, and so is a column without a value.  Version 2 has 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import orjson
@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.events import DeadLetter
-from schemas.frames import CONTEXT, LIVE, NO_SEQ, FrameBlock, make_block, missing_context, pack_table
+from schemas.frames import BACKFILL, CONTEXT, LIVE, NO_SEQ, FrameBlock, make_block, missing_context, pack_table
 from schemas.message import (
     EMPTY,
     NO_TIME,
@@ -33,6 +33,7 @@ from schemas.message import (
 )
 from schemas.pack import PackModel
 from schemas.wire_delta import delta_columns, scales_of, undone
+from schemas.wire_ipc import check_stream
 
 DELTA_VERSION = 2  # of a message whose columns are coded
 ZSTD_LEVEL = 19  # 10 % smaller than the default, in 2 ms for ten frames
@@ -48,7 +49,7 @@ MALFORMED = (
     struct.error,
 )  # reading damaged bytes
 
-_TYPES: dict[str, pa.DataType] = {
+TYPES: dict[str, pa.DataType] = {
     "pack": pa.int32(),
     "t_ns": pa.int64(),
     "seq": pa.int64(),
@@ -57,9 +58,8 @@ _TYPES: dict[str, pa.DataType] = {
     "pack_v": pa.float32(),
     **{name: pa.from_numpy_dtype(dtype) for name, dtype in CONTEXT.items()},
 }
-_LISTS = ("cell_v", "temp_c")
-_CONTINUES = 0xFFFFFFFF
-_RECORD_BATCH = 3  # kind of an IPC message
+LISTS = ("cell_v", "temp_c")
+_MISSING = {"t_ns": 0, "seq": NO_SEQ, "lane": LIVE, "pack": -1}  # instead of null
 
 
 def encode_arrow(block: FrameBlock, *, zstd: bool = False) -> bytes:
@@ -73,7 +73,7 @@ def encode_arrow(block: FrameBlock, *, zstd: bool = False) -> bytes:
             columns[name] = pa.array(getattr(block, name))
     for name in ("current_a", "pack_v"):
         columns[name] = pa.array(getattr(block, name))
-    for name in _LISTS:
+    for name in LISTS:
         values = getattr(block, name)
         if values.shape[1]:
             columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
@@ -122,6 +122,30 @@ def decode_arrow(opened: list[Opened]) -> tuple[list[tuple[NDArray[np.int64], Fr
     return blocks, refused
 
 
+class Owned(Protocol):
+    """A message and whose frames it holds."""
+
+    @property
+    def order(self) -> int:
+        """Its place among those decoded together."""
+
+    @property
+    def message(self) -> Message:
+        """The message itself."""
+
+    @property
+    def model(self) -> PackModel:
+        """The model of its packs."""
+
+    @property
+    def packs(self) -> list[str]:
+        """The packs that its rows index."""
+
+    @property
+    def vehicles(self) -> list[str]:
+        """The vehicle of each."""
+
+
 class Opened(NamedTuple):
     """An Arrow message whose bytes are sound and whose metadata are ours."""
 
@@ -137,7 +161,7 @@ class Opened(NamedTuple):
 def open_arrow(order: int, message: Message, plain: bytes, models: Models) -> Opened:
     """Read an Arrow message as far as its own bytes go; raises RefusedError."""
     try:
-        _check_stream(plain)
+        check_stream(plain)
         stream = pa.ipc.open_stream(plain)
         batch = stream.read_next_batch()
         batch.validate(full=True)
@@ -173,50 +197,13 @@ def _check_coded(batch: pa.RecordBatch, about: Mapping[bytes, bytes], packs: int
         scales = scales_of(about, batch.schema)
         for name in ends.keys() & set(batch.schema.names):
             column, end = batch.column(name), ends[name]
-            if column.type != _TYPES[name] or column.null_count:
-                raise RefusedError(WRONG_TYPE, f"{name} must be {_TYPES[name]} without nulls")
+            if column.type != TYPES[name] or column.null_count:
+                raise RefusedError(WRONG_TYPE, f"{name} must be {TYPES[name]} without nulls")
             if end is not None and not all(0 <= value < end for value in set(column.to_pylist())):
                 raise RefusedError(WRONG_TYPE, f"{name} must be in 0..{end - 1}")
     except MALFORMED as bad:
         raise RefusedError(UNDECODABLE, one_line(bad)) from None
     return scales
-
-
-def _check_stream(data: bytes) -> None:
-    """Refuse what would unpack inside Arrow, where no limit holds: a few bytes may ask for gigabytes.
-
-    Reads of the IPC format's flatbuffers (Message.fbs) just the kind of the second message and whether its
-    RecordBatch has a compression.
-    """
-    begin = 0
-    for _ in range(2):
-        mark, length = struct.unpack_from("<Ii", data, begin)
-        if mark != _CONTINUES or length <= 0:
-            msg = "a message must begin with a schema and a record batch"
-            raise ValueError(msg)
-        meta, begin = begin + 8, begin + 8 + length
-    root = meta + struct.unpack_from("<I", data, meta)[0]
-    kind = _slot(data, root, 1)
-    header = _slot(data, root, 2)
-    if not kind or data[kind] != _RECORD_BATCH or not header:
-        msg = "the second part must be a record batch"
-        raise ValueError(msg)
-    if _slot(data, header + struct.unpack_from("<I", data, header)[0], 3):
-        msg = "a message must be packed as a whole, not inside Arrow"
-        raise ValueError(msg)
-
-
-def _slot(data: bytes, table: int, field: int) -> int:
-    """Say where a field of a flatbuffer table lies, 0 where it is absent."""
-    vtable = table - struct.unpack_from("<i", data, table)[0]
-    if vtable < 0:
-        msg = "damaged metadata"
-        raise ValueError(msg)
-    size = struct.unpack_from("<H", data, vtable)[0]
-    if 4 + 2 * field + 2 > size:
-        return 0
-    at: int = struct.unpack_from("<H", data, vtable + 4 + 2 * field)[0]
-    return table + at if at and table + at < len(data) else 0
 
 
 def one_line(bad: BaseException) -> str:
@@ -234,7 +221,7 @@ def _groups(opened: list[Opened], out: list[DeadLetter]) -> list[list[Opened]]:
                 break
         else:
             try:
-                _check_columns(one.batch.schema, one.model, one.scales or {})
+                check_columns(one.batch.schema, one.model, one.scales or {})
                 group = []
             except RefusedError as why:
                 group = why
@@ -248,77 +235,110 @@ def _groups(opened: list[Opened], out: list[DeadLetter]) -> list[list[Opened]]:
     return [found for _, _, _, found in groups if isinstance(found, list)]
 
 
-def _check_columns(schema: pa.Schema, model: PackModel, scales: Mapping[str, int]) -> None:
+def check_columns(schema: pa.Schema, model: PackModel, scales: Mapping[str, int]) -> None:
+    """Refuse columns of other types or widths than ours; columns that we do not know pass."""
     names = schema.names
     if len(set(names)) < len(names):
         raise RefusedError(WRONG_TYPE, "every column must be there once")
     if "t_ns" not in names:
         raise RefusedError(NO_TIME, "column t_ns is missing")
     for name, kind in zip(names, schema.types, strict=True):
-        if name in _LISTS:
+        if name in LISTS:
             good = (pa.int16(), pa.int32()) if name in scales else (pa.float32(),)
             if not pa.types.is_fixed_size_list(kind) or kind.value_type not in good:
                 raise RefusedError(WRONG_TYPE, f"{name} must be fixed_size_list<float>; got {kind!s:.80}")
             check_width(name, kind.list_size, model, model.series if name == "cell_v" else model.probes)
-        elif name in _TYPES and kind != _coded_type(name, scales):
-            raise RefusedError(WRONG_TYPE, f"{name} must be {_TYPES[name]}; got {kind!s:.80}")
+        elif name in TYPES and kind != _coded_type(name, scales):
+            raise RefusedError(WRONG_TYPE, f"{name} must be {TYPES[name]}; got {kind!s:.80}")
 
 
 def _coded_type(name: str, scales: Mapping[str, int]) -> pa.DataType:
     wide = CONTEXT.get(name) is np.float64
-    return _TYPES[name] if name not in scales else pa.int64() if wide else pa.int32()
+    return TYPES[name] if name not in scales else pa.int64() if wide else pa.int32()
 
 
 def _block(group: list[Opened], out: list[DeadLetter]) -> tuple[NDArray[np.int64], FrameBlock] | None:
     """Join messages with the same columns into one block, with each row's message; bad rows go to `out`."""
     batch = pa.concat_batches([one.batch for one in group]) if len(group) > 1 else group[0].batch
     counts = np.array([one.batch.num_rows for one in group])
-    of_row = np.repeat(np.arange(len(group)), counts)
-    row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     column = dict(zip(batch.schema.names, batch.columns, strict=True))
     if group[0].scales is not None:
         column = undone(column, [one.scales or {} for one in group], counts)
-    owners = np.array([len(one.packs) for one in group])
-    local = _whole(column["pack"], -1) if "pack" in column else np.zeros(row.size, np.int32)
-    lane = _whole(column["lane"], LIVE) if "lane" in column else np.full(row.size, LIVE, np.uint8)
+    model, n = group[0].model, batch.num_rows
+    columns = {
+        "cell_v": _matrix(column.get("cell_v"), n, model.series),
+        "temp_c": _matrix(column.get("temp_c"), n, model.probes),
+        **{name: _floats(column[name]) for name in ("current_a", "pack_v") if name in column},
+        **{name: _whole(column[name], missing) for name, missing in _MISSING.items() if name in column},
+        **{name: _filled(column[name], name) for name in CONTEXT if name in column},
+    }
+    of_row, row = rows_of(counts)
+    no_time = _nulls(column["t_ns"])
+    no_pack, no_lane = strange(group, counts, columns)
     reasons = (
-        (_nulls(column["t_ns"]), NO_TIME, "t_ns is null"),
-        ((local < 0) | (local >= owners[of_row]), WRONG_TYPE, "pack must index packs"),
-        (lane > 1, WRONG_TYPE, "lane must be 0 or 1"),
+        (no_time, NO_TIME, "t_ns is null"),
+        (no_pack, WRONG_TYPE, "pack must index packs"),
+        (no_lane, WRONG_TYPE, "lane must be 0 or 1"),
     )
-    good = np.ones(row.size, np.bool_)
+    good = np.ones(n, np.bool_)
     for wrong, reason, detail in reasons:
         for i in np.flatnonzero(wrong & good).tolist():
             one = group[of_row[i]]
-            pack = one.packs[local[i]] if 0 <= local[i] < len(one.packs) else ""
+            local = int(columns["pack"][i]) if "pack" in columns else 0
+            pack = one.packs[local] if 0 <= local < len(one.packs) else ""
             payload = _written(one.batch.slice(int(row[i]), 1))
             out.append(dead_letter(one.message, RefusedError(reason, detail, pack), int(row[i]), payload))
         good &= ~wrong
-    if not good.any():
-        return None
+    return assemble(group, counts, columns, good) if good.any() else None
+
+
+def rows_of(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give each row's message, and its place in it, of messages with so many rows."""
+    of_row = np.repeat(np.arange(counts.size), counts)
+    return of_row, np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def strange(
+    group: Sequence[Owned], counts: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Say which rows are of no pack of their message, and which of no lane."""
+    no_pack = no_lane = np.zeros(counts.sum(), np.bool_)
+    if "pack" in columns:
+        owners = np.repeat(np.array([len(one.packs) for one in group]), counts)
+        no_pack = (columns["pack"] < 0) | (columns["pack"] >= owners)
+    if "lane" in columns:
+        no_lane = columns["lane"] > BACKFILL
+    return no_pack, no_lane
+
+
+def assemble(
+    group: Sequence[Owned],
+    counts: NDArray[np.int64],
+    columns: Mapping[str, NDArray[Any]],
+    good: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], FrameBlock]:
+    """Make a block of messages with the same columns, without the rows that are not `good`; gives each row's order."""
+    of_row, row = rows_of(counts)
+    owners = np.array([len(one.packs) for one in group])
     packs, vehicles, to_global = pack_table(
         (p for one in group for p in one.packs), (v for one in group for v in one.vehicles)
     )
-    first = np.cumsum(owners) - owners
+    place = (np.cumsum(owners) - owners)[of_row]
+    if "pack" in columns:
+        place = np.where(good, place + columns["pack"], 0)
     messages = [one.message for one in group]
     order = np.array([one.order for one in group])
-    model = group[0].model
     block = make_block(
-        model.name,
+        group[0].model.name,
         packs,
         vehicles=vehicles,
-        pack=to_global[np.where(good, first[of_row] + local, 0)],
-        t_ns=_whole(column["t_ns"], 0),
-        lane=lane,
-        cell_v=_matrix(column.get("cell_v"), row.size, model.series),
-        temp_c=_matrix(column.get("temp_c"), row.size, model.probes),
+        pack=to_global[place],
         recv_ns=np.array([m.recv_ns for m in messages], np.int64)[of_row],
         src_part=np.array([m.partition for m in messages], np.int32)[of_row],
         src_offset=np.array([m.offset for m in messages], np.int64)[of_row],
         src_row=row,
-        context={name: _filled(column[name], name) for name in CONTEXT if name in column},
-        **{name: _floats(column[name]) for name in ("current_a", "pack_v") if name in column},
-        **({"seq": _whole(column["seq"], NO_SEQ)} if "seq" in column else {}),
+        context={name: columns[name] for name in CONTEXT if name in columns},
+        **{name: values for name, values in columns.items() if name not in CONTEXT and name != "pack"},
     )
     if good.all():
         return order[of_row], block

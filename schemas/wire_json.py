@@ -36,8 +36,8 @@ from schemas.pack import PackModel
 
 JSON = "application/json"
 _BATTERY = "Vehicle.Powertrain.TractionBattery"
-_CURRENT, _VOLTAGE = f"{_BATTERY}.CurrentCurrent", f"{_BATTERY}.CurrentVoltage"
-_CELLS, _PROBES = f"{_BATTERY}.CellVoltage.CellVoltages", f"{_BATTERY}.Temperature.CellTemperature"
+CURRENT, VOLTAGE = f"{_BATTERY}.CurrentCurrent", f"{_BATTERY}.CurrentVoltage"
+CELLS, PROBES = f"{_BATTERY}.CellVoltage.CellVoltages", f"{_BATTERY}.Temperature.CellTemperature"
 _INT64 = (-(2**63), 2**63 - 1)
 _NUMBERS = frozenset({float, int, type(None)})
 
@@ -52,11 +52,11 @@ _VSS: dict[str, tuple[str, float]] = {
     "altitude_m": ("Vehicle.CurrentLocation.Altitude", 1.0),
     "ambient_c": ("Vehicle.Exterior.AirTemperature", 1.0),
 }
-_NAMES = {column: _VSS.get(column, (f"Vehicle.Ibms.{column}", 1.0)) for column in CONTEXT}
-_COLUMN_OF = {name: column for column, (name, _) in _NAMES.items()}
-_KNOWN = frozenset({"t_ns", "seq", _CURRENT, _VOLTAGE, _CELLS, _PROBES, *_COLUMN_OF})
-_WHOLE = {"t_ns": _INT64, "seq": _INT64} | {
-    _NAMES[column][0]: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+NAMES = {column: _VSS.get(column, (f"Vehicle.Ibms.{column}", 1.0)) for column in CONTEXT}
+_COLUMN_OF = {name: column for column, (name, _) in NAMES.items()}
+_KNOWN = frozenset({"t_ns", "seq", CURRENT, VOLTAGE, CELLS, PROBES, *_COLUMN_OF})
+WHOLE = {"t_ns": _INT64, "seq": _INT64} | {
+    NAMES[column][0]: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
     for column, dtype in CONTEXT.items()
     if issubclass(dtype, np.integer)
 }
@@ -96,12 +96,12 @@ def _frame(block: FrameBlock, row: int) -> dict[str, Any]:
         frame["seq"] = int(block.seq[row])
     if block.lane[row] != LIVE:
         frame["lane"] = "backfill"
-    for name, column in ((_CURRENT, block.current_a), (_VOLTAGE, block.pack_v)):
+    for name, column in ((CURRENT, block.current_a), (VOLTAGE, block.pack_v)):
         if np.isfinite(column[row]):
             frame[name] = column[row]
-    frame[_CELLS], frame[_PROBES] = block.cell_v[row], block.temp_c[row]
+    frame[CELLS], frame[PROBES] = block.cell_v[row], block.temp_c[row]
     for key, values in block.context.items():
-        vss, factor = _NAMES[key]
+        vss, factor = NAMES[key]
         value = values[row].item()
         if isinstance(value, float):
             if not np.isfinite(value):
@@ -193,7 +193,7 @@ def _check(frame: object, model: PackModel) -> None:
     for name, value in frame.items():
         kind = type(value)
         if kind is float:
-            if name in _WHOLE:
+            if name in WHOLE:
                 raise RefusedError(WRONG_TYPE, f"{name} must be a whole number; got {value!r:.80}")
         elif kind is list:
             _check_list(name, value, model)
@@ -206,22 +206,22 @@ def _check(frame: object, model: PackModel) -> None:
 def _check_shape(frame: dict[str, Any]) -> None:
     if frame.get("lane", "live") not in _LANES:
         raise RefusedError(WRONG_TYPE, f"lane must be live or backfill; got {frame['lane']!r:.80}")
-    for name in (_CELLS, _PROBES):
+    for name in (CELLS, PROBES):
         if type(frame.get(name)) not in _LIST:
             raise RefusedError(WRONG_TYPE, f"{name} must be a list; got {frame[name]!r:.80}")
 
 
 def _check_int(name: str, value: int) -> None:
-    low, high = _WHOLE.get(name, _ANY)
+    low, high = WHOLE.get(name, _ANY)
     if not low <= value <= high:
         raise RefusedError(WRONG_TYPE, f"{name} must be in {low}..{high}; got {value}")
 
 
 def _check_list(name: str, values: list[Any], model: PackModel) -> None:
-    if name in {_CELLS, _PROBES}:
+    if name in {CELLS, PROBES}:
         if not _NUMBERS.issuperset(map(type, values)):
             raise RefusedError(WRONG_TYPE, f"{name} must be a list of numbers and nulls")
-        what, want = ("cell_v", model.series) if name == _CELLS else ("temp_c", model.probes)
+        what, want = ("cell_v", model.series) if name == CELLS else ("temp_c", model.probes)
         check_width(what, len(values), model, want)
     elif name in _KNOWN:
         raise RefusedError(WRONG_TYPE, f"{name} must be a single value; got a list")
@@ -241,11 +241,11 @@ def _block(rows: list[_Row]) -> tuple[NDArray[np.int64], FrameBlock]:
         vehicles=vehicles,
         pack=pack,
         t_ns=[f["t_ns"] for f in frames],
-        seq=[f.get("seq", NO_SEQ) for f in frames],
-        current_a=_floats([f.get(_CURRENT) for f in frames]),
-        pack_v=_floats([f.get(_VOLTAGE) for f in frames]),
-        cell_v=_matrix([f.get(_CELLS) for f in frames], model.series),
-        temp_c=_matrix([f.get(_PROBES) for f in frames], model.probes),
+        seq=[NO_SEQ if (seq := f.get("seq")) is None else seq for f in frames],
+        current_a=scaled([f.get(CURRENT) for f in frames]),
+        pack_v=scaled([f.get(VOLTAGE) for f in frames]),
+        cell_v=_matrix([f.get(CELLS) for f in frames], model.series),
+        temp_c=_matrix([f.get(PROBES) for f in frames], model.probes),
         lane=[BACKFILL if f.get("lane") == "backfill" else LIVE for f in frames],
         recv_ns=[m.recv_ns for m in messages],
         src_part=[m.partition for m in messages],
@@ -255,21 +255,26 @@ def _block(rows: list[_Row]) -> tuple[NDArray[np.int64], FrameBlock]:
     )
 
 
-def _floats(values: list[Any], dtype: type[np.floating[Any]] = np.float32, factor: float = 1.0) -> NDArray[Any]:
+def scaled(
+    values: Any,  # noqa: ANN401 - whatever numpy takes
+    dtype: type[np.floating[Any]] = np.float32,
+    factor: float = 1.0,
+) -> NDArray[Any]:
+    """Bring values to our units and type; None becomes NaN."""
     with np.errstate(over="ignore"):  # beyond float32 is infinite, which clean judges
-        return (np.array(values, np.float64) / factor).astype(dtype)  # None becomes NaN
+        return (np.array(values, np.float64) / factor).astype(dtype)
 
 
 def _matrix(lists: list[list[Any] | None], width: int) -> NDArray[np.float32]:
     missing: list[Any] = [None] * width
-    return _floats([missing if v is None else v for v in lists]).reshape(len(lists), width)
+    return scaled([missing if v is None else v for v in lists]).reshape(len(lists), width)
 
 
 def _context(frames: list[dict[str, Any]], column: str) -> NDArray[Any]:
-    name, factor = _NAMES[column]
+    name, factor = NAMES[column]
     dtype = CONTEXT[column]
     values = [f.get(name) for f in frames]
     if issubclass(dtype, np.floating):
-        return _floats(values, dtype, factor)
+        return scaled(values, dtype, factor)
     missing = missing_context(column, 1)[0]
     return np.array([missing if v is None else v for v in values], dtype)

@@ -7,6 +7,7 @@ from typing import Any
 from flows.kafka_decode import decode_poll
 from schemas.events import DeadLetter
 from schemas.frames import NO_RECV, FrameBlock
+from schemas.wire import Decoder
 from schemas.wire_json import JSON, encode_json
 from tests.support.frames import frames
 
@@ -40,7 +41,7 @@ class Polled:
 
 
 def test_an_empty_poll_gives_nothing() -> None:
-    assert decode_poll([]) == []
+    assert decode_poll([], Decoder()) == []
 
 
 def test_messages_without_type_or_value_are_dead_letters_between_frames() -> None:
@@ -50,7 +51,7 @@ def test_messages_without_type_or_value_are_dead_letters_between_frames() -> Non
         Polled(good, 1, None),
         Polled(None, 2, [("content-type", JSON.encode())]),
     ]
-    block, *letters = decode_poll(polled)
+    block, *letters = decode_poll(polled, Decoder())
     assert isinstance(block, FrameBlock)
     assert (block.src_part.tolist(), block.src_offset.tolist(), block.recv_ns.tolist()) == ([2], [0], [NO_RECV])
     found = {(i.offset, i.reason) for i in letters if isinstance(i, DeadLetter)}
