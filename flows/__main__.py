@@ -318,6 +318,11 @@ def main() -> None:
         text, code = explain(error, usage)
         if text:
             sys.stderr.write(f"ibms: {' '.join(text.split())}\n")
+    except BaseException as error:  # how the runtime's own threads end, as where a peer has died
+        if type(error).__name__ != "PanicException":
+            raise
+        sys.stderr.write(f"ibms: the runtime broke off: {' '.join(str(error).split())}\n")
+        code = 1
     sys.exit(code)
 
 

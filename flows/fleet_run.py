@@ -13,7 +13,8 @@ from bytewax.inputs import Source
 from bytewax.outputs import FixedPartitionedSink
 
 from flows import fleet
-from flows.kafka_run import PROGRESS, frames_topic, kafka_sink, kafka_source, store_name
+from flows.heartbeat import PROGRESS
+from flows.kafka_run import frames_topic, kafka_sink, kafka_source, store_name
 from flows.observe import Observer
 from flows.progress import of_span, watched
 from flows.reading import Reading

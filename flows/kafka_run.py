@@ -17,7 +17,6 @@ from schemas.pack import PackError, PackModel, load_pack
 from schemas.topics import OUTPUTS
 from sinks.kafka import KafkaSink
 
-PROGRESS = "progress"  # of a recovery store: heartbeats of the processes
 _ID = "store-id"
 
 

@@ -44,7 +44,8 @@ METRICS: dict[str, tuple[str, str]] = {
 class ObserveSettings:
     """How a run is watched."""
 
-    metrics_port: int = 0  # on loopback; process n of a cluster has this + n; 0 is off
+    metrics_port: int = 0  # process n of a cluster has this + n; 0 is off
+    metrics_host: str = "127.0.0.1"  # where it listens; in a container "0.0.0.0"
     log: Literal["off", "json", "logfmt"] = "off"
 
 
@@ -154,19 +155,19 @@ class Observer:
         sys.stderr.write(line + "\n")
 
     def serve(self) -> None:
-        """Serve metrics on loopback, where the settings name a port."""
+        """Serve metrics where the settings name a port."""
         if not self._settings.metrics_port:
             return
         from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - only where asked for
 
         registry = CollectorRegistry()
         registry.register(_Collector(self))
-        start_http_server(self._settings.metrics_port + self._process, "127.0.0.1", registry)
+        start_http_server(self._settings.metrics_port + self._process, self._settings.metrics_host, registry)
 
     def _write(self) -> None:
         assert self._file is not None
         values = [[name, dict(labels), value] for (name, labels), value in list(self.values.items())]
-        told = {"pid": os.getpid(), "at": time.time(), "waiting": self._why, "values": values}
+        told = {"pid": os.getpid(), "process": self._process, "at": time.time(), "waiting": self._why, "values": values}
         made = self._file.with_suffix(".new")
         try:
             made.write_text(json.dumps(told))

@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,12 +47,12 @@ def run_flow(
     or a run that is alive.
     """
     if recovery.dir is None:
-        with _one_voice(), _few_collections():
+        with _voice(addresses), _few_collections():
             cli_main(flow, process_id=process, addresses=_list(addresses), epoch_interval=epoch)
         return
     with _lease(recovery.dir, process or 0):
         _prepare(recovery.dir, {"fleet.shards": shards, "source": source})
-        with _one_voice(), _few_collections():
+        with _voice(addresses), _few_collections():
             cli_main(
                 flow,
                 process_id=process,
@@ -64,6 +64,11 @@ def run_flow(
 
 def _list(addresses: Sequence[str] | None) -> list[str] | None:
     return None if addresses is None else list(addresses)
+
+
+def _voice(addresses: Sequence[str] | None) -> AbstractContextManager[None]:
+    """Hold nothing back in a cluster: a process may hang, and be killed, before its exception arrives."""
+    return _one_voice() if addresses is None else nullcontext()
 
 
 @contextmanager

@@ -199,9 +199,10 @@ def _fleet(table: Table) -> FleetSettings:
 
 def _observe(table: Table) -> ObserveSettings:
     port = 0 if table.raw("metrics_port") is None else table.integer("metrics_port", 0, 65_000)
+    host = table.text("metrics_host", default=ObserveSettings().metrics_host)
     log: Any = table.text("log", ("off", "json", "logfmt"), "off")
     table.done()
-    return ObserveSettings(port, log)
+    return ObserveSettings(port, host, log)
 
 
 def _kafka_in(table: Table) -> KafkaInSettings:

@@ -11,9 +11,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from flows.kafka_run import PROGRESS
+from flows.heartbeat import PROGRESS, heartbeats
 from flows.settings import load_settings
-from flows.supervisor import heartbeats
 from schemas.checked import ConfigError
 
 Beats = Sequence[dict[str, Any]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -16,13 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from flows.kafka_run import PROGRESS
+from flows.heartbeat import PROGRESS, heartbeats, newest_tick
 from flows.observe import Observer
 from flows.settings import RunSettings, load_settings
 from flows.warm import is_warm
@@ -35,6 +34,7 @@ END_S = 60.0  # from the end of one process to the end of the last
 CALM_S = 60.0  # of a run, after which its end is no repeat of the one before
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _LOOK_S = 0.2
+_LAST_WORDS_S = 2.0  # after a process has failed: the one that knows why may not be the first to end
 _BAD_CONFIG = 2
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
@@ -58,7 +58,7 @@ class Watch:
         """
         for beat in told:
             name = str(beat["pid"])
-            sign = (_newest_tick(beat), beat["at"] if beat["waiting"] else 0.0)
+            sign = (newest_tick(beat), beat["at"] if beat["waiting"] else 0.0)
             if any(sign) and self._seen.get(name) != sign:
                 self._seen[name] = sign
                 self.alive_at = now
@@ -66,19 +66,6 @@ class Watch:
         if not self.alive_at:
             return now - self.began > self.start_s
         return now > self.judged_from and now - self.alive_at > self.hang_s + grace_s
-
-
-def _newest_tick(beat: dict[str, Any]) -> float:
-    return max((v for name, _, v in beat["values"] if name == "ibms_sink_tick_seconds"), default=0.0)
-
-
-def heartbeats(folder: Path) -> list[dict[str, Any]]:
-    """Read what the processes of a run last told."""
-    found = []
-    for file in sorted(folder.glob("process-*.json")):
-        with suppress(OSError, json.JSONDecodeError):
-            found.append(json.loads(file.read_text()))
-    return found
 
 
 def supervise(config: Path, processes: int) -> int:
@@ -151,7 +138,7 @@ def _round(directory: Path, config: Path, processes: int, ending: Sequence[int])
             if len(over) == processes and not any(over):
                 return "ended", over
             if any(over):
-                time.sleep(_LOOK_S)  # a peer that fails for the same reason may say so too
+                _last_words(children)
                 return f"a process ended with code {next(filter(None, over))}", [
                     code for c in children if (code := c.poll()) is not None
                 ]
@@ -164,6 +151,13 @@ def _round(directory: Path, config: Path, processes: int, ending: Sequence[int])
                 child.send_signal(signal.SIGKILL)  # as safe as any other end, and it cannot hang
         for child in children:
             child.wait()
+
+
+def _last_words(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Let peers that fail too say why, those that hang excepted."""
+    end = time.monotonic() + _LAST_WORDS_S
+    while time.monotonic() < end and any(c.poll() is None for c in children):
+        time.sleep(_LOOK_S)
 
 
 def end_with(supervisor: int) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.heartbeat import heartbeats
 from flows.observe import METRICS, Observer, ObserveSettings
-from flows.supervisor import heartbeats
 from operators.shard import Kept
 from schemas.ids import shard_of
 from tests.support.broker import free_ports
