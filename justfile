@@ -62,6 +62,10 @@ bench *args: ready
 accuracy *args: ready
     '{{ bin }}/ibms' bench accuracy --data "$IBMS_DATA" "$@"
 
+# How soon simulated faults are found, and how often healthy packs are blamed: `just diagnosis --vehicles 10 --healthy 10`
+diagnosis *args: ready
+    '{{ bin }}/ibms' bench diagnosis "$@"
+
 # The heavy form of the kill test: 60 × kill -9, nothing lost and nothing repeated
 kill-test *args: ready
     '{{ bin }}/pytest' tests/e2e/test_kill.py tests/e2e/test_kafka_kill.py --kills 60 "$@"

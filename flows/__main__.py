@@ -262,12 +262,14 @@ def compare(
 def bench(
     stage: Annotated[str | None, typer.Argument(help="One stage; all by default.")] = None,
     data: Annotated[Path | None, typer.Option(help="Recorded data (IBMS_DATA).")] = None,
+    vehicles: Annotated[int, typer.Option(min=2, help="Of each simulated fault, for diagnosis.")] = 50,
+    healthy: Annotated[int, typer.Option(min=1, help="Vehicles without a fault for a month, for diagnosis.")] = 60,
     json: Json = False,
 ) -> None:
-    """Measure speed stage by stage, and estimation on recorded data."""
+    """Measure speed stage by stage; `accuracy` on recorded data; `diagnosis` on simulated faults."""
     from flows.bench.report import run_bench  # noqa: PLC0415 - see demo
 
-    run_bench(stage, data, as_json=json)
+    run_bench(stage, data, vehicles, healthy, as_json=json)
 
 
 @order_app.command("key")

@@ -1,4 +1,4 @@
-"""What `ibms bench accuracy` prints: every figure over the recordings that are there, beside what it should be."""
+"""What `ibms bench accuracy` and `diagnosis` print: every figure beside what it should be."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from flows.accuracy import bmw_i3, lg_hg2
+from flows.accuracy import bmw_i3, faults, lg_hg2
 from flows.accuracy.ev_faults import weak_cells
 from schemas.checked import ConfigError
 
@@ -21,6 +22,19 @@ SETS: dict[str, Callable[[Path], dict[str, float]]] = {"lg_hg2": lg_hg2.figures,
 
 # What a figure should be, (at least, at most), by pattern of its name; the first that fits.
 _GOALS: dict[str, tuple[float, float]] = {
+    "short_10_ohm_median_delay_h": (0.0, 4.0),
+    "short_30_ohm_median_delay_h": (0.0, 8.0),
+    "short_100_ohm_median_delay_h": (0.0, 40.0),
+    "resistance_*_found_at_pct": (0.0, 25.0),
+    "cooling_off_median_delay_h": (0.0, 1 / 6),
+    "bias_20_mv_median_delay_h": (0.0, 24.0),
+    "probe_stuck_median_delay_h": (0.0, 1 / 6),
+    "flapping_most_incidents": (1.0, 1.0),
+    "flapping_most_updates": (0.0, 5.0),
+    "faulty_others_named_per_pack_month": (0.0, 0.1),
+    "healthy_*_false_in_first_hour": (0.0, 0.0),
+    "healthy_*_threshold_*": (0.0, np.inf),
+    "healthy_*_false_per_pack_month": (0.0, 0.1),
     "lg_hg2_soc_warm_mean_rmse_pct": (0.0, 0.55),
     "lg_hg2_soc_warm_worst_file_pct": (0.0, 0.80),
     "lg_hg2_soc_warm_worst_point_pct": (0.0, 3.0),
@@ -58,7 +72,18 @@ def goal(name: str) -> tuple[float, float] | None:
 
 def run_accuracy(data: Path, *, as_json: bool) -> None:
     """Measure and print, as a table or as one JSON object."""
-    found = measure(data)
+    _print(measure(data), as_json=as_json)
+
+
+def run_diagnosis(vehicles: int, healthy: int, *, as_json: bool) -> None:
+    """Measure on simulated faults and print, as a table or as one JSON object."""
+    console = Console(stderr=True, highlight=False)
+    with console.status("diagnosis …") as status:
+        found = faults.figures(vehicles, healthy, lambda name: status.update(f"{name} …"))
+    _print(found, as_json=as_json)
+
+
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
         return
@@ -76,6 +101,8 @@ def run_accuracy(data: Path, *, as_json: bool) -> None:
 
 
 def _told(bounds: tuple[float, float] | None) -> str:
-    if bounds is None:
+    if bounds is None or bounds[1] == np.inf:
         return ""
+    if bounds[0] == bounds[1]:
+        return f"{bounds[0]:g}"
     return f"≤ {bounds[1]:g}" if not bounds[0] else f"{bounds[0]:g} … {bounds[1]:g}"

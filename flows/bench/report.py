@@ -16,7 +16,7 @@ from rich.table import Table
 
 from flows.accuracy.ev_faults import weak_cells
 from flows.accuracy.lg_hg2 import mean_rmse_pct, soc_lg_hg2
-from flows.accuracy.report import run_accuracy
+from flows.accuracy.report import run_accuracy, run_diagnosis
 from flows.bench import speed
 from flows.bench.restart import resume_s
 from replay.bench_can import bench_can
@@ -125,11 +125,17 @@ _GOALS: dict[str, tuple[float, str]] = {
 }
 
 
-def run_bench(stage: str | None, data: Path | None, *, as_json: bool) -> None:
-    """Run one stage or all, and print the figures; recordings are looked for in `data`, else in IBMS_DATA."""
+def run_bench(stage: str | None, data: Path | None, vehicles: int = 50, healthy: int = 60, *, as_json: bool) -> None:
+    """Run one stage or all, and print the figures; recordings are looked for in `data`, else in IBMS_DATA.
+
+    `vehicles` and `healthy` say how many are simulated for `diagnosis`.
+    """
     recordings = data or Path(os.environ.get("IBMS_DATA", "../shared/data"))
     if stage == "accuracy":
         run_accuracy(recordings, as_json=as_json)
+        return
+    if stage == "diagnosis":
+        run_diagnosis(vehicles, healthy, as_json=as_json)
         return
     figures = measure(stage, recordings, Sizes())
     if as_json:
@@ -145,7 +151,7 @@ def measure(stage: str | None, data: Path, sizes: Sizes) -> dict[str, Any]:
     have them.  Raises ConfigError.
     """
     if stage is not None and stage not in STAGES:
-        msg = f"stage must be accuracy or one of {', '.join(STAGES)}; got {stage}"
+        msg = f"stage must be accuracy, diagnosis or one of {', '.join(STAGES)}; got {stage}"
         raise ConfigError(msg)
     console = Console(stderr=True, highlight=False)
     figures: dict[str, Any] = {}

@@ -26,6 +26,7 @@ from schemas.quality import FROZEN
 
 _COOLING = INDEX["cooling"]
 _TERMS = 3  # heat, coolant, air
+_TRIMMED = 4  # probes from which on the outermost two do not count
 # Columns of the span: start temperature and time (s, 0 = no span), the terms, variance of the first, last current².
 _FROM_C, _FROM_S, _X, _UNSEEN, _LAST_A2, _SPAN = 0, 1, 2, 5, 6, 7
 
@@ -94,13 +95,25 @@ def step(cfg: CoolingConfig, state: CoolingState, block: FrameBlock, ext: Extrem
     coolant, air = (block.context.get(name, missing_context(name, len(block))) for name in ("coolant_c", "ambient_c"))
     return collect(
         _walk, len(block), 1,
-        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, ext.t_mean, d["r0_ohm"],
-        coolant, air,
+        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a,
+        _inner_mean(block.temp_c, ext), d["r0_ohm"], coolant, air,
         1.0 / cfg.capacity_ah, 1.0 / cfg.heat_capacity_j_per_k, cfg.loss_w_per_k / cfg.heat_capacity_j_per_k,
         cfg.least_c_rate, cfg.span_s, cfg.gap_s, cfg.noise_c, np.array(cfg.prior),
         (np.array(cfg.prior_std) / cfg.noise_c) ** 2, cfg.slack_c, cfg.raise_c, cfg.memory_s,
         state.fit, state.fit_cov, state.span, state.excess_c, state.excess_ns, state.cooling_raised,
     )  # fmt: skip
+
+
+def _inner_mean(temp_c: NDArray[np.float32], ext: Extremes) -> NDArray[np.float32]:
+    """Give the mean of each row without its coldest and hottest probe, (N,): one probe that lies warms no pack.
+
+    Of fewer than four probes all count.
+    """
+    if temp_c.shape[1] < _TRIMMED:
+        return ext.t_mean
+    seen = temp_c.shape[1] - np.isnan(temp_c).sum(axis=1)
+    inner = (ext.t_mean * seen - ext.t_low - ext.t_high) / np.maximum(seen - 2, 1)
+    return np.where(seen >= _TRIMMED, inner, ext.t_mean).astype(np.float32)
 
 
 @njit(cache=True, error_model="numpy")

@@ -69,6 +69,7 @@ class EstimateConfig:
     drift_r0: float = 1e-9  # 5 % in a month
     drift_q: float = 1.5e-10  # 2 % in a month
     cell_noise_v: float = 2e-3
+    cell_bias_v: float = 5e-4  # constant error of a cell's own channel
     cell_noise_tau_s: float = 40.0
     cell_load_noise: float = 0.05
     cell_skew: float = 0.2
@@ -328,13 +329,13 @@ def _walk(
         f32[_R0, n] = at[R0] * (1.0 + scale)
         capacity_ah = pack.capacity_ah / (1.0 + core[soc.FADE])
         f32[_Q_MED, n], f32[_CAPACITY, n] = capacity_ah, capacity_ah * (left + room)
-        r_pulse, u_left = power.pulse(at, core, soc.U, scale, kept)
+        amps = capacity_ah * 3600.0 / cfg.pulse_s  # that a whole charge gives for the pulse
+        r_pulse, u_left = power.pulse(at, core, soc.U, scale, kept, 1.0 / amps)
         rest_v = at[OCV] + pack.hysteresis_v * core[soc.H] + core[soc.BIAS] + u_left
         low, high = rest_v - pack.v_min, pack.v_max - rest_v
         if by_cell:
             low, high = power.headroom(cell, low, high, work, bits, _LIFT, _ERROR, _PAIR)
         charge_now, discharge_now = power.allowed(temp_c, n, charge_share, discharge_share)
-        amps = capacity_ah * 3600.0 / cfg.pulse_s  # that a whole charge gives for the pulse
         f32[_SOP_OUT, n], i8[_OUT_LIMIT, n] = power.sop(
             low / r_pulse, pack.cells, r_pulse, rest_v, pack.discharge_max_a, discharge_now, left * amps
         )

@@ -112,7 +112,9 @@ def correct(core, base, cell, cfg, resid, k, row, slope, drop, d_drop, dt_s, wor
     pr = slope * core[base + ZR] + drop * core[base + RR]
     pq = slope * core[base + ZQ] + drop * core[base + RQ]
     total = slope * pz + drop * pr + var
-    core[base + ZZ] -= pz * pz / total
+    # A channel's own error does not average out: however long a pack rests, SOC is no better known than by that.
+    known, least = core[base + ZZ], cfg.cell_bias_v * cfg.cell_bias_v / (slope * slope)
+    core[base + ZZ] = max(known - pz * pz / total, min(known, least))
     core[base + ZR] -= pz * pr / total
     core[base + ZQ] -= pz * pq / total
     core[base + RR] -= pr * pr / total

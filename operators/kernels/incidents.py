@@ -14,7 +14,8 @@ from schemas.ids import record_id
 BLOCK = 6  # adjacent cells on one side are one fault
 _SPREAD, _EVENT = INDEX["cell_spread"], INDEX["thermal_event"]
 _WIRE, _HOT = INDEX["sense_wire"], INDEX["probe_offset"]
-# What shows at a cell or a probe joins the incident that is open on it: kind → family of that incident.
+# What shows at a cell or a probe joins the incident that is open on it: kind → family of that incident.  And what is
+# found wrong with that cell or probe soon after a limit was crossed there, joins the limit's.
 _JOINS = {
     INDEX["cell_overvoltage"]: "cell",
     INDEX["cell_undervoltage"]: "cell",
@@ -30,10 +31,12 @@ class IncidentsConfig:
     reopen_s: float = 24 * 3600.0  # a cleared incident that comes back within this time is the same one
     update_s: float = 3600.0  # between updates of equal severity
     event_s: float = 24 * 3600.0  # what follows a thermal event within this time is its consequence
+    same_s: float = 600.0  # what is wrong with the cell at which a limit was crossed so shortly before is why
 
     def __post_init__(self) -> None:
-        if min(self.reopen_s, self.update_s, self.event_s) < 0:
-            msg = f"reopen_s, update_s and event_s must be ≥ 0; got {self.reopen_s}, {self.update_s}, {self.event_s}"
+        times = (self.reopen_s, self.update_s, self.event_s, self.same_s)
+        if min(times) < 0:
+            msg = f"reopen_s, update_s, event_s and same_s must be ≥ 0; got {', '.join(map(str, times))}"
             raise ValueError(msg)
 
 
@@ -143,16 +146,17 @@ def _home(cfg: IncidentsConfig, known: list[Open], f: Finding, block: list[int] 
         elif o.kind == _EVENT and f.t_ns - o.opened_ns <= cfg.event_s * 1e9:
             belongs = True
         else:
-            belongs = _is_of(o, f, block)
+            belongs = _is_of(cfg, o, f, block)
         if belongs:
             return o
     return None
 
 
-def _is_of(o: Open, f: Finding, block: list[int] | None) -> bool:
+def _is_of(cfg: IncidentsConfig, o: Open, f: Finding, block: list[int] | None) -> bool:
     kind, own = KINDS[f.kind], KINDS[o.kind]
     if kind.family != own.family:
-        return _JOINS.get(f.kind) == own.family and f.subject in o.subjects and not o.cleared_ns
+        why = _JOINS.get(o.kind) == kind.family and f.t_ns - o.opened_ns <= cfg.same_s * 1e9
+        return (why or _JOINS.get(f.kind) == own.family) and f.subject in o.subjects and not o.cleared_ns
     return (
         kind.wide
         or own.wide

@@ -1,8 +1,8 @@
 """What a pack can still do: energy to the discharge limit, and power for ten seconds with what binds it.
 
-Power follows the circuit model to the end of the pulse: with R_t = R0 + Σ R_b (1 − exp(−t/τ_b)) the current
-that brings the limiting cell group to its voltage limit is |OCV − V_limit| / R_t, and power is that current times
-the pack's voltage under it.
+Power follows the circuit model to the end of the pulse: with R_t = R0 + Σ R_b (1 − exp(−t/τ_b)) + OCV' t / Q the
+current that brings the limiting cell group to its voltage limit is |OCV − V_limit| / R_t, and power is that current
+times the pack's voltage under it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from operators.kernels.imbalance import D_R0, smallest
-from operators.kernels.ocv import BRANCHES, ENERGY, OCV, R0, RB, look_up
+from operators.kernels.ocv import BRANCHES, DOCV, ENERGY, OCV, R0, RB, look_up
 
 VOLTAGE, CURRENT, TEMPERATURE, CHARGE = 0, 1, 2, 3  # what binds
 
@@ -45,16 +45,17 @@ def headroom(cell, low, high, work, bits, lift, share, pair):
 
 
 @njit(cache=True, error_model="numpy")
-def pulse(at, core, u, scale, kept):
+def pulse(at, core, u, scale, kept, per_a):
     """Give (resistance of a pulse in ohm, RC voltages left at its end in V) of the median cell group.
 
-    `u` is the first column of the RC voltages in `core`, `kept` (BRANCHES,) is exp(−t/τ).
+    `u` is the first column of the RC voltages in `core`, `kept` (BRANCHES,) is exp(−t/τ), `per_a` the SOC that an
+    ampere takes during the pulse: OCV falls by it, which a recorded pulse shows as resistance.
     """
     r, left = at[R0], 0.0
     for b in range(BRANCHES):
         r += at[RB + b] * (1.0 - kept[b])
         left += core[u + b] * kept[b]
-    return (1.0 + scale) * r, (1.0 + scale) * left
+    return (1.0 + scale) * r + at[DOCV] * per_a, (1.0 + scale) * left
 
 
 @njit(cache=True, error_model="numpy")

@@ -23,6 +23,7 @@ from schemas.pack import PackModel
 from schemas.quality import FROZEN, SWEEP_SKEW
 
 _SPREAD = INDEX["cell_spread"]
+_NEAR_V = np.float32(0.01)  # deviations below it are on the median's own part of the curve
 _BLOCK = 6  # adjacent cells on one side
 _HOUR_NS = 3_600_000_000_000
 
@@ -134,12 +135,13 @@ def _walk(
         sample_ns[s] = t
         dv_h[s] = min(dv_h[s] + hours, 1e4)
         weight = np.float32(max(hours / dv_h[s], hours / tau_h))  # a plain mean at first
-        scale = np.float32(1.0)
+        at, scale = -1, np.float32(1.0)
         if z_med[n] == z_med[n]:
-            slope = docv[min(max(int(z_med[n] * (docv.size - 1) + 0.5), 0), docv.size - 1)]
-            scale = np.float32(min(1.0, slope_v / slope))
+            at = min(max(int(z_med[n] * (docv.size - 1) + 0.5), 0), docv.size - 1)
+            scale = np.float32(min(1.0, slope_v / docv[at]))
         for c in range(cells):
-            x = (cell_v[n, c] - v_med[n]) * scale
+            x = cell_v[n, c] - v_med[n]
+            x = x * scale if at < 0 or abs(x) < _NEAR_V else _evened(x, docv, at, slope_v)
             if x == x:
                 dv[s, c] += weight * (x - dv[s, c])
         if t - hour_ns[s] >= _HOUR_NS and dv_h[s] >= settle_h and cells >= 4:
@@ -149,6 +151,22 @@ def _walk(
                 order, local, bad, near, whole, real, count,
             )  # fmt: skip
     return slot.size
+
+
+@njit(cache=True, error_model="numpy")
+def _evened(x, docv, at, slope_v):
+    """Give the deviation `x` from a median at place `at` of the curve as it would be where the slope is `slope_v`.
+
+    A cell far from the median may sit on a knee that the median has not reached: its charge differs by the way along
+    the curve.  Where the curve is flatter than `slope_v`, a volt stays a volt.
+    """
+    left, step, soc, side = abs(x), 1.0 / (docv.size - 1), 0.0, 1 if x > 0 else -1
+    while 0 <= at < docv.size and docv[at] * step < left:
+        left -= docv[at] * step
+        soc += step
+        at += side
+    soc += left / docv[min(max(at, 0), docv.size - 1)]
+    return np.float32(side * min(abs(x), slope_v * soc))
 
 
 @njit(cache=True, error_model="numpy")

@@ -22,6 +22,8 @@ OCV_SOC = np.array([
     0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0,
 ])  # fmt: skip
 TAU_S = np.array([2.0, 20.0, 200.0, 1500.0])
+PULSES = (6, 7, 8)  # discharge, the rest after it, charge: they are few rows, and what power for seconds is read from
+PULSE_COUNTS = 40.0
 PULSE_STEP = 6  # the first discharge pulse of a round; before it the cell rests fully charged
 
 
@@ -34,7 +36,9 @@ def read(data: Path) -> dict[int, Run]:
         rows = rows[np.flatnonzero(c["step"][rows] == PULSE_STEP)[0] - 1 :]
         t_s, i = c["t_s"][rows], c["i"][rows]
         soc = 1 + charge_ah(t_s, i) / CELL_AH
-        runs[temp_c] = Run(t_s, i, c["v"][rows], soc, np.full(t_s.size, float(temp_c)))
+        pulsed = np.isin(c["step"][rows], PULSES)
+        counts = np.where(pulsed, PULSE_COUNTS, 1.0)
+        runs[temp_c] = Run(t_s, i, c["v"][rows], soc, np.full(t_s.size, float(temp_c)), counts)
     return runs
 
 

@@ -20,13 +20,17 @@ _LOG_STEP = 0.7  # a resistance at most doubles or halves in one step
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One recording of a rested cell group, columns (N,): time, current (+ charging), voltage, SOC, temperature."""
+    """One recording of a rested cell group, columns (N,): time, current (+ charging), voltage, SOC, temperature.
+
+    `counts` (N,) says how many rows each stands for; all alike by default.
+    """
 
     t_s: Floats
     current_a: Floats
     v: Floats
     soc: Floats
     temp_c: Floats
+    counts: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,8 +116,9 @@ def fit(start: Tables, runs: Sequence[Run], priors: Priors, every: int = 1, roun
     """
     soc, temp_c, v = (np.concatenate([getattr(run, name)[::every] for run in runs]) for name in ("soc", "temp_c", "v"))
     x = np.concatenate([branch_currents(r.t_s, r.current_a, start.tau_s)[:, ::every] for r in runs], axis=1)
+    counts = np.concatenate([(np.ones(r.v.size) if r.counts is None else r.counts)[::every] for r in runs])
     order = np.lexsort((soc, np.round(temp_c)))  # rows alike in temperature and SOC share the few knots they touch
-    soc, temp_c, v, x = soc[order], temp_c[order], v[order], x[:, order]
+    soc, temp_c, v, x, counts = soc[order], temp_c[order], v[order], x[:, order], counts[order]
     weight = _SIGMA_V**2 * _ROWS_PER_FACT / every
     tables = start
     for _ in range(rounds):
@@ -124,8 +129,9 @@ def fit(start: Tables, runs: Sequence[Run], priors: Priors, every: int = 1, roun
             jac, model = _linearise(tables, curves, soc[part], temp_c[part], x[:, part])
             used = np.flatnonzero(jac.any(axis=0))
             jac = jac[:, used]
-            a[np.ix_(used, used)] += jac.T @ jac / weight
-            b[used] += jac.T @ (v[part] - model) / weight
+            weighed = jac * (counts[part] / weight)[:, None]
+            a[np.ix_(used, used)] += jac.T @ weighed
+            b[used] += weighed.T @ (v[part] - model)
         step = np.asarray(np.linalg.solve(a, b), np.float64)
         tables = _moved(tables, step)
         if np.abs(step).max() < 1e-4:  # noqa: PLR2004 - 0.1 mV, 0.01 % of R: less than the file shows

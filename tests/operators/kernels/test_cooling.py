@@ -70,3 +70,11 @@ def test_frozen_and_backfilled_frames_are_not_looked_at() -> None:
 def test_refuses_a_cell_without_heat_capacity() -> None:
     with pytest.raises(ValueError, match=r"heat_capacity_j_per_k and loss_w_per_k must be > 0; got 60\.0, 0\.0, 0\.3"):
         kernel.CoolingConfig(60.0, 0.0, 0.3)
+
+
+def test_one_probe_that_lies_warms_no_pack() -> None:
+    temp = np.repeat(pack(np.ones(AMPS.size), AMPS)[:, None], 16, axis=1)
+    temp[1080:, 3] += 40.0
+    context = around(AMPS.size)
+    block = enriched(np.arange(AMPS.size) * DT, temp_c=temp, current_a=AMPS, r0_ohm=R0, context=context, probes=16)
+    assert said(kernel.step(CFG, kernel.CoolingState.empty(1, 16, 16), block, extremes(block))) == []

@@ -122,3 +122,11 @@ def test_usable_soc_is_bound_by_the_emptiest_and_the_fullest_cell(
     left, room, which_low, which_high = kernel.usable(cell, z, scratch, scratch.view(np.int32), 0)
     assert left / (left + room) == pytest.approx(soc, abs=1e-6)
     assert (which_low, which_high) == (low, high)
+
+
+def test_a_channels_own_error_does_not_average_out_in_a_long_rest() -> None:
+    pack = one_branch_pack(CELLS)
+    current = np.zeros(20_000)
+    out = run(pack, CFG, simulate(pack, current, 1.0, 0.6, D_SOC).cell_v, current)
+    slope = pack.grid().docv[np.argmin(np.abs(pack.grid().temp_c - 25.0)), 120]
+    assert out["d_soc_std"][-1] == pytest.approx(CFG.cell_bias_v / slope, rel=0.3)

@@ -205,3 +205,19 @@ def test_what_names_a_fault_best_takes_in_the_lesser_signs_of_the_same_frame() -
     p = Pack()
     p.tell(found(1, "isolation", -1, 3, 20.0), found(1, "thermal_event", 4, 4, 90.0, scope=PROBE))
     assert [c.kind for c in p.changes] == ["thermal_event"]
+
+
+def test_what_is_wrong_with_a_cell_joins_the_limit_that_it_crossed_just_before() -> None:
+    p = Pack()
+    p.tell(found(1, "cell_overvoltage", 4, 3, 4.3))
+    p.tell(found(1.1, "cell_deviation", 4, 1, 0.5))
+    assert p.ids() == 1
+    assert (p.changes[-1].kind, p.changes[-1].severity) == ("cell_deviation", 3)
+
+
+@pytest.mark.parametrize(("h", "cell"), [(1.5, 4), (1.1, 5)])
+def test_later_or_elsewhere_it_is_another_fault(h: float, cell: int) -> None:
+    p = Pack()
+    p.tell(found(1, "cell_overvoltage", 4, 3, 4.3))
+    p.tell(found(h, "cell_deviation", cell, 1, 0.5))
+    assert p.ids() == 2

@@ -105,3 +105,10 @@ def test_a_cell_that_returns_clears() -> None:
 def test_refuses_a_pack_without_capacity() -> None:
     with pytest.raises(ValueError, match="capacity_ah must be > 0; got -1"):
         kernel.SpreadConfig(-1.0)
+
+
+def test_a_cell_on_a_knee_that_the_median_has_not_reached_counts_by_its_charge() -> None:
+    knee = np.where(np.arange(201) < 180, 0.1, 10.0)  # V per unit SOC
+    off_knee = run(off(c9=0.06), docv=knee, z_med=0.895)  # half a percent to the knee, then .6 % more
+    assert off_knee == run(off(), docv=knee, z_med=0.895)
+    assert [f[2] for f in run(off(c9=0.06), docv=knee, z_med=0.5)] == [9]  # 38 % of charge: a volt is a volt

@@ -1,0 +1,68 @@
+"""What the fleet flow tells of simulated vehicles: their incidents, kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+
+from flows import fleet
+from flows.run import run_flow
+from flows.settings import FleetSettings, RecoverySettings
+from replay.source import ReplaySource, gather
+from schemas.arrow import LakeItem
+from schemas.events import Item, Tick
+from schemas.frames import FrameBlock
+
+SHARDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One revision of an incident."""
+
+    id: str
+    vehicle_id: str
+    kind: str
+    subject: str
+    opened_ns: int
+    updated_ns: int
+
+
+def incidents_of(blocks: Iterable[FrameBlock], models: tuple[str, ...]) -> list[Told]:
+    """Run the fleet flow over `blocks` and give every revision of every incident, in order of time."""
+    told: list[Told] = []
+
+    def items() -> Iterator[Item]:
+        return gather(blocks)
+
+    settings = FleetSettings(shards=SHARDS)
+    flow = fleet.build(settings, ReplaySource(items), _Keep(told), models)
+    run_flow(flow, RecoverySettings(), settings.shards)
+    return sorted(told, key=lambda t: (t.updated_ns, t.vehicle_id, t.id))
+
+
+class _Keep(DynamicSink[tuple[str, LakeItem]]):
+    def __init__(self, told: list[Told]) -> None:
+        self._told = told
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Kept:
+        return _Kept(self._told)
+
+
+class _Kept(StatelessSinkPartition[tuple[str, LakeItem]]):
+    def __init__(self, told: list[Told]) -> None:
+        self._told = told
+
+    def write_batch(self, items: list[tuple[str, LakeItem]]) -> None:
+        for _, item in items:
+            if not isinstance(item, Tick) and item[0] == "incidents":
+                self._told += _rows(item[1])
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[Told]:
+    names = [batch.column(name).to_pylist() for name in ("id", "vehicle_id", "kind", "subject")]
+    times = [batch.column(name).cast(pa.int64()).to_pylist() for name in ("opened_ns", "updated_ns")]
+    return (Told(*row) for row in zip(*names, *times, strict=True))
