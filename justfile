@@ -51,6 +51,11 @@ fmt: ready
     '{{ bin }}/ruff' check --fix --exit-zero --quiet
     '{{ bin }}/ruff' format
 
+# Prove the safety core: whole recordings, many sequences, branch coverage, mutants (again only where their hash changed)
+safety *args: ready
+    '{{ bin }}/pytest' -q -n 2 tests/safety --thorough
+    @'{{ bin }}/python' -m tests.safety.mutation "$@"
+
 # Everything that must pass before a change lands: lint, then test
 ci: lint test
 

@@ -188,9 +188,9 @@ def _open(
 ) -> State:
     """Watch for what conducts though it is open, and close when asked, allowed, sound and rested."""
     told = ((PLUS, feedback.plus), (MINUS, feedback.minus), (PRE, feedback.precharge))
-    stuck = next((which for which, closed in told if closed), 0)
+    stuck = [which for which, closed in told if closed]
     full = feedback.link_v > cfg.full_share * feedback.pack_v
-    suspect, wait_s = (stuck, cfg.weld_s) if stuck else (PLUS if full else 0, cfg.discharge_s)
+    suspect, wait_s = (stuck[0], cfg.weld_s) if stuck else (PLUS if full else 0, cfg.discharge_s)
     weld_ns = -1 if not suspect else state.weld_ns if state.weld_ns >= 0 else now_ns
     weld = state.weld
     if suspect and not weld and now_ns - weld_ns >= wait_s * _NS:

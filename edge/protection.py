@@ -281,7 +281,8 @@ def _judged(
     """Give where a row stands after fresh values, and the value and place that moved it; `was` if nothing changed."""
     row = table.rows[k]
     counts: list[Count] | None = None
-    fired, moved, since = False, (math.nan, was.at), 0
+    fired: Count | None = None
+    moved = (math.nan, was.at)
     for measure in measures:
         value, at = _side(row, measure)
         if math.isnan(value):
@@ -292,18 +293,16 @@ def _judged(
         elif place == count.place and not count.samples:
             continue
         else:
-            now = Count(0, 0, place)
+            now = Count(place=place)
         counts = list(was.counts) if counts is None else counts
         counts[measure.group] = now
         over = now.samples >= row.min_samples and now_ns - now.since_ns >= table.for_ns[k]
-        if over and not fired:
-            fired, moved, since = True, (value, at), now.since_ns
-        elif not fired:
-            moved = (value, at)
+        if fired is None:
+            fired, moved = now if over else None, (value, at)
     if counts is None:
         return was, moved
-    if fired and not was.active:
-        return RowState(tuple(counts), active=True, since_ns=since, at=moved[1], value=moved[0]), moved
+    if fired is not None and not was.active:
+        return RowState(tuple(counts), active=True, since_ns=fired.since_ns, at=moved[1], value=moved[0]), moved
     stays = was.active and (row.latch or not _inside(counts))
     return was._replace(counts=tuple(counts), active=stays), moved
 
@@ -343,7 +342,7 @@ def _decision(
     if rank >= _STANDSTILL:
         rank = _NOW if standing(facts) or (rank == _NOW and row.quantity in FAST) else _STANDSTILL
     done = _DONE[rank] if now.active else "cleared"
-    since_ns = (now if now.active else was).since_ns
+    since_ns = now.since_ns  # what clears keeps when it fired
     held_s = (now_ns - since_ns) / _NS
     words = fired_text(row, subject, value, held_s, done) if now.active else cleared_text(row, subject, value, held_s)
     return Decision(table.keys[k], row, now.active, subject, value, since_ns, done, words)

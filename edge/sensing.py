@@ -289,8 +289,7 @@ def _sample(cfg: SensingConfig, state: State, came: list[int], now_ns: int) -> S
         (now_ns - (seen if seen >= 0 else start_ns)) / plan.period_ns
         for plan, seen in zip(cfg.plans, state.seen, strict=True)
     ])  # fmt: skip
-    old = max(ages, default=0.0) > LOST_PERIODS
-    lost = [k for k, age in enumerate(ages) if age > LOST_PERIODS and state.seen[k] >= 0] if old else []
+    lost = [k for k, age in enumerate(ages) if age > LOST_PERIODS and state.seen[k] >= 0]
     stuck = [key for key, now in state.still.items() if now.stuck]
     one = dict(state.one)
     fresh = {name: tuple(g for g, k in enumerate(cfg.groups.get(name, ())) if k in came) for name in MANY}
@@ -303,8 +302,8 @@ def _sample(cfg: SensingConfig, state: State, came: list[int], now_ns: int) -> S
             many[name] = _spoiled(many[name], places, why)
         else:
             one[name] = one[name]._replace(value=math.nan, state=why)
-    flows = bool(state.still) and abs(one["current_a"].value) > cfg.idle_a
-    changed_ns = max([now.since_ns for now in state.still.values()], default=now_ns) if flows else now_ns
+    flows = abs(one["current_a"].value) > cfg.idle_a  # so one was heard, and `still` knows when it changed
+    changed_ns = max([now.since_ns for now in state.still.values()]) if flows else now_ns
     return Sample(
         t_ns=now_ns,
         cell_v=many["cell_v"],

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,11 @@ def test_no_file_names_a_machine(what: str) -> None:
 def test_every_module_has_a_test_file_of_its_name(folder: str, tests: str) -> None:
     modules = [path.stem for path in PRODUCT if path.parent == Path(folder) and path.stem != "__init__"]
     assert [name for name in modules if not (PROJECT / tests / f"test_{name}.py").is_file()] == []
+
+
+def test_protection_waits_for_no_import_but_the_standard_library_and_schemas() -> None:
+    shown = "import sys; before = set(sys.modules); import edge.protection; print(*(set(sys.modules) - before))"
+    command = [sys.executable, "-S", "-c", shown]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    allowed = {*sys.stdlib_module_names, "schemas"}
+    assert {n for n in done.stdout.split() if n.partition(".")[0] not in allowed} == {"edge", "edge.protection"}

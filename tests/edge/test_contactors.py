@@ -325,3 +325,47 @@ def test_whatever_comes_the_plus_contactor_closes_only_after_precharge_and_never
         if state.weld or state.locked:
             assert state.phase in {OPEN, CLOSED, HOLD}
         before = commands
+
+
+# -- any time of the clock
+
+STARTS = [0, 1_000_000 * S]
+
+
+@pytest.mark.parametrize("t_ns", STARTS)
+def test_waits_are_measured_from_when_they_began(t_ns: int) -> None:
+    busy = QUIET._replace(current_a=50.0)
+    state, commands = at(closed(t_ns), t_ns, busy, must_open=True)
+    assert (state.must_ns, commands.plus) == (t_ns, True)
+    state, commands = at(state, t_ns + 3 * S - 1, busy, must_open=True)
+    assert commands.plus
+    assert not at(state, t_ns + 3 * S, busy, must_open=True)[1].plus, "the fuse had its time"
+    stuck = QUIET._replace(plus=True)
+    state, _ = at(opened(t_ns), t_ns, stuck)
+    assert (state.weld_ns, state.weld) == (t_ns, 0)
+    state, _ = at(state, t_ns + S // 2 - 1, stuck)
+    assert state.weld == 0
+    assert at(state, t_ns + S // 2, stuck)[0].weld == PLUS
+
+
+@pytest.mark.parametrize("t_ns", STARTS)
+def test_a_start_waits_for_feedback_and_an_opening_for_its_pause(t_ns: int) -> None:
+    wait = State(t_ns)
+    assert at(wait, t_ns + S - 1)[0] == wait
+    assert at(wait, t_ns + S)[0].phase == OPEN
+    rests = opened(t_ns, opened_ns=t_ns)
+    assert at(rests, t_ns + 10 * S - 1)[0].phase == OPEN
+    assert at(rests, t_ns + 10 * S)[0].phase == CHECK
+
+
+def test_an_opening_begins_its_watch_and_its_pause_anew() -> None:
+    state, _ = at(State(0, CHECK, weld_ns=5, must_ns=7, link_v=0.0), 9 * S, close=False)
+    assert state == State(9 * S, OPEN, opened_ns=9 * S, link_v=0.0)
+    state, _ = at(State(0, CHECK, link_v=0.0), 9 * S, QUIET._replace(link_v=100.0))
+    assert (state.weld, state.opened_ns, state.since_ns, state.locked) == (PLUS, 9 * S, 9 * S, True)
+
+
+def test_tries_are_forgotten_only_when_standby_is_asked_for() -> None:
+    tried = opened(0, failures=2, locked=True)
+    assert at(tried, S)[0].failures == 2
+    assert at(tried, S, standby=True)[0].failures == 0

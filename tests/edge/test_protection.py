@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.protection import Facts, Measure, fresh_state, key_of, latched, step, table_of, verdict
+from edge.protection import (
+    BEYOND,
+    INSIDE,
+    Count,
+    Facts,
+    Measure,
+    fresh_state,
+    key_of,
+    latched,
+    step,
+    table_of,
+    verdict,
+)
 from schemas.limits import Limit, worst_detection_s
 from tests.support.limits import limit, quick, run, seen, table_for
 
@@ -156,6 +169,76 @@ def test_over_takes_the_highest_and_under_the_lowest_value() -> None:
 
 
 STANDING, DRIVING = {"speed_kmh": 4.999}, {"speed_kmh": 5.0}
+
+
+# -- several rows and groups at once, any time of the clock
+
+
+def test_each_group_is_judged_whatever_the_others_say() -> None:
+    table = table_for(limit(min_samples=2, for_s=1.0), groups=4)
+    good, bad = 4.0, 4.3
+    measures = (
+        Measure(0, math.nan, 0, math.nan, 0), Measure(1, good, 1, good, 2), Measure(2, bad, 3, bad, 4),
+        Measure(3, bad, 5, bad, 6),
+    )  # fmt: skip
+    facts = Facts({"cell_v": measures, "pack_v": (Measure(0, 1, 0, 1, 0),)}, speed_kmh=0.0)
+    once, _ = step(table, fresh_state(table), facts, 50)
+    assert once[0].counts == (Count(), Count(0, 0, INSIDE), Count(1, 50, BEYOND), Count(1, 50, BEYOND))
+    twice, decisions = step(table, once, facts, 60)
+    assert twice[0].counts == (Count(), Count(0, 0, INSIDE), Count(2, 50, BEYOND), Count(2, 50, BEYOND))
+    assert decisions == ()
+    state, (decision,) = step(table, twice, facts, 50 + 10**9)
+    assert (decision.subject, decision.since_ns) == ("cell 4", 50)
+    assert (state[0].active, state[0].since_ns, state[0].at, state[0].value) == (True, 50, 4, 4.3)
+
+
+def test_a_good_value_after_a_good_one_changes_nothing_at_all() -> None:
+    table = table_for(limit())
+    state, _ = step(table, fresh_state(table), seen("cell_v", 4.0), 0)
+    assert step(table, state, seen("cell_v", 4.1), 1)[0] is state
+
+
+def test_a_value_beyond_the_bound_begins_anew_once_its_current_has_rested() -> None:
+    table = table_for(limit(quantity="temp_c", bound=50.0, direction="charge"))
+    state, _ = run(table, fresh_state(table), *[(k / 10, seen("temp_c", 51.0, current_a=5.0)) for k in range(2)])
+    state, _ = run(table, state, (0.2, seen("temp_c", 51.0, current_a=0.0)))
+    assert state[0].counts == (Count(0, 0, BEYOND),)
+
+
+@pytest.mark.parametrize("start_s", [0, 1_000_000])
+def test_a_clock_that_starts_anywhere_counts_the_same_time(start_s: int) -> None:
+    table = table_for(limit(latch=False, reset="auto", action="inform"))
+    bad = seen("cell_v", 4.26)
+    state, _ = run(table, fresh_state(table), *[(start_s + k / 10, bad) for k in range(5)])
+    assert not state[0].active
+    state, (fired,) = run(table, state, (start_s + 0.5, bad))
+    assert (fired.since_ns, fired.text) == (start_s * 10**9, "cell 5 at 4.26 V, limit 4.25 V for 0.5 s: noted")
+    _, (cleared,) = run(table, state, (start_s + 2, seen("cell_v", 4.0)))
+    assert cleared.since_ns == start_s * 10**9
+    assert cleared.text == "cell 5 at 4.00 V, back inside the limit of 4.25 V after 2.0 s: cleared"
+
+
+def test_what_is_whole_again_names_the_place_that_was_not() -> None:
+    table = table_for(quick("inform", "cells_missing", bound=1.0, hysteresis=0.5))
+    state, _ = step(table, fresh_state(table), seen("cells_missing", 2.0, at=7), 0)
+    _, (cleared,) = step(table, state, seen("cells_missing", 0.0, at=0), 10**9)
+    assert cleared.subject == "cell 7"
+
+
+def test_a_broken_row_counts_after_whole_ones_and_only_what_may_open_stands_against_closing() -> None:
+    rows = (quick("derate", tier="RSL"), quick("inform", "temp_c", bound=50.0), quick(bound=4.25, quantity="pack_v"))
+    table = table_of(rows, 1.0)
+    state, _ = step(table, fresh_state(table), seen("pack_v", 5.0), 0)
+    now = verdict(table, state, Facts({}, speed_kmh=0.0))
+    assert (now.open, now.causes) == (True, ("pack_v/MSL/over/any",))
+
+
+def test_a_state_of_another_table_is_a_broken_invariant() -> None:
+    table = table_for(limit())
+    with pytest.raises(ValueError, match="zip"):
+        latched(table, ())
+    with pytest.raises(ValueError, match="zip"):
+        fresh_state(replace(table, groups=(1, 1)))
 
 
 # -- words
