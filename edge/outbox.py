@@ -42,7 +42,10 @@ class OutboxSettings:
 
 
 class Record(NamedTuple):
-    """What is sent: `id` is the same however often it is sent, `t_ns` and `end_ns` the first and last time in it."""
+    """What is sent: `id` is the same however often it is sent, `t_ns` and `end_ns` the first and last time in it.
+
+    `subject` says what it is about.
+    """
 
     number: int
     kind: str
@@ -51,6 +54,7 @@ class Record(NamedTuple):
     end_ns: int
     content_type: str
     payload: bytes
+    subject: str = ""
 
 
 class Outbox:
@@ -72,10 +76,19 @@ class Outbox:
         self._load()
 
     def append(
-        self, kind: str, record: str, t_ns: int, end_ns: int, payload: bytes, *, content_type: str, now_ns: int
+        self,
+        kind: str,
+        record: str,
+        t_ns: int,
+        end_ns: int,
+        payload: bytes,
+        *,
+        content_type: str,
+        now_ns: int,
+        subject: str = "",
     ) -> bool:
         """Keep a record under its id; False where the disk does not take it: then it is noted, and gone."""
-        about = {"kind": kind, "id": record, "t_ns": t_ns, "end_ns": end_ns, "type": content_type}
+        about = {"kind": kind, "id": record, "t_ns": t_ns, "end_ns": end_ns, "type": content_type, "subject": subject}
         need = len(payload) + 1024
         if self.size + need > self.settings.max_bytes:
             self._sweep()
@@ -139,7 +152,7 @@ class Outbox:
             self._taken.add(held.number)
             about = entry.about
             made = (held.number, held.kind, about["id"], held.t_ns, held.end_ns, about["type"], entry.payload)
-            out.append(Record(*made))
+            out.append(Record(*made, about.get("subject", "")))
         return out
 
     def give_back(self, numbers: Iterable[int]) -> None:

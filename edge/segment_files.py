@@ -88,7 +88,7 @@ class SegmentFiles:
             self.segments[number] = self.current = segment
             self._put(segment, self._first(), b"")
             self.sync()
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except OSError:
             self.remove(number)
             raise
@@ -131,7 +131,7 @@ class SegmentFiles:
             file.flush()
             os.fsync(file.fileno())
         new.replace(segment.path)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         segment.size = len(data)
         return moved
 
@@ -177,7 +177,8 @@ def _write_all(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder onto the disk; raises OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
