@@ -1,0 +1,215 @@
+"""How do records leave the vehicle? To Kafka, or to a folder that somebody carries away; orders come the same way.
+
+The only module of the edge that touches Kafka and Arrow.  A message is what the fleet flow's source reads: frames as
+Arrow (version 2) on the topics `frames` and `backfill`; incidents, notes and black boxes as CloudEvents on `gateways`.
+The key is the vehicle, and the header `id` is the same however often a record is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from edge.outbox import BACKFILL, LIVE, URGENT, Record
+from edge.segment_files import sync_folder
+from schemas.frames import FrameBlock
+from schemas.wire_arrow import ARROW, encode_delta
+
+_ROLE = {LIVE: "frames", BACKFILL: "backfill", URGENT: "gateways"}
+_ORDERS = 16  # read at once
+# A message is given up by the client after this, comes back to the outbox, and goes again by the lane of its age.
+_TIMEOUT_MS = 20_000
+
+
+class Report(NamedTuple):
+    """What became of records, by number."""
+
+    delivered: list[int]
+    failed: list[int]
+
+
+class Uplink(Protocol):
+    """A way out."""
+
+    def send(self, lane: str, record: Record) -> bool:
+        """Begin to send; False where nothing more is taken now."""
+
+    def report(self) -> Report:
+        """Say what has arrived since, and what has not."""
+
+    def hear(self) -> list[bytes]:
+        """Give what somebody has said to this vehicle since."""
+
+    def close(self) -> None:
+        """Let go; what was not reported has not arrived."""
+
+
+def encode(block: FrameBlock) -> tuple[bytes, str]:
+    """Give frames as bytes and their content type."""
+    return encode_delta(block), ARROW
+
+
+def headers(lane: str, record: Record, vehicle: str) -> list[tuple[str, bytes]]:
+    """Give a message's headers."""
+    told = {"content-type": record.content_type, "id": record.id}
+    if lane != URGENT:
+        told["lane"] = lane
+    else:
+        time = datetime.fromtimestamp(record.t_ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        told |= {"ce_specversion": "1.0", "ce_id": record.id, "ce_source": f"/ibms/gateways/{vehicle}"}
+        told |= {"ce_type": f"ibms.gateway.{record.kind}", "ce_subject": record.subject or "-", "ce_time": time}
+    return [(name, value.encode()) for name, value in told.items()]
+
+
+class KafkaUplink:
+    """Sends to a broker, idempotently; nothing here waits for one."""
+
+    def __init__(self, client: Mapping[str, Any], topics: Mapping[str, str], vehicle: str) -> None:
+        """Take librdkafka's settings and topic names by role; raises KafkaException where the settings are none."""
+        from confluent_kafka import Consumer, Producer  # noqa: PLC0415 - a box without a broker installs none
+
+        ours = {
+            "enable.idempotence": True,
+            "partitioner": "murmur2",
+            "linger.ms": 20,
+            "compression.type": "none",  # frames are packed
+            "message.timeout.ms": _TIMEOUT_MS,
+            "queue.buffering.max.kbytes": 4096,
+            "socket.keepalive.enable": True,
+            "log_level": 2,
+        }
+        self._producer = Producer({**client, **ours})
+        heard = {"group.id": f"ibms-gateway-{vehicle}", "auto.offset.reset": "earliest", "log_level": 2}
+        self._consumer = Consumer({**client, **heard})
+        self._consumer.subscribe([topics["commands"]])
+        self._topics, self._vehicle = topics, vehicle
+        self._delivered: list[int] = []
+        self._failed: list[int] = []
+
+    def send(self, lane: str, record: Record) -> bool:
+        """See Uplink."""
+
+        def told(error: object, _message: object) -> None:
+            (self._failed if error is not None else self._delivered).append(record.number)
+
+        try:
+            self._producer.produce(
+                self._topics[_ROLE[lane]],
+                record.payload,
+                self._vehicle,
+                headers=[*headers(lane, record, self._vehicle)],
+                on_delivery=told,
+            )
+        except BufferError:
+            return False
+        except Exception as error:  # the client's own; only a message that no broker would ever take
+            if type(error).__name__ != "KafkaException":
+                raise
+            return False
+        return True
+
+    def report(self) -> Report:
+        """See Uplink."""
+        self._producer.poll(0)
+        made = Report(self._delivered, self._failed)
+        self._delivered, self._failed = [], []
+        return made
+
+    def hear(self) -> list[bytes]:
+        """See Uplink; everybody's orders lie in one topic, and ours have our key."""
+        messages = self._consumer.consume(_ORDERS, 0)
+        ours = [m for m in messages if m.error() is None and m.key() == self._vehicle.encode()]
+        return [value for m in ours if isinstance(value := m.value(), bytes)]
+
+    def close(self) -> None:
+        """See Uplink."""
+        self._producer.flush(2.0)
+        self._consumer.close()
+
+
+@dataclass(slots=True)
+class FileUplink:
+    """Writes each message to a file of its own, `<lane>/<time>-<id>`: a line of JSON with key and headers, the payload.
+
+    A file that has its name is whole and synced.  What is read from `orders` is removed.
+    """
+
+    folder: Path
+    vehicle: str
+    _delivered: list[int] = field(default_factory=list)
+    _failed: list[int] = field(default_factory=list)
+
+    def send(self, lane: str, record: Record) -> bool:
+        """See Uplink."""
+        told = {name: value.decode() for name, value in headers(lane, record, self.vehicle)}
+        head = json.dumps({"key": self.vehicle, "topic": _ROLE[lane], "headers": told}).encode() + b"\n"
+        place = self.folder / lane
+        path = place / f"{record.t_ns:020d}-{record.id}"
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            new = path.with_suffix(".new")
+            with new.open("wb") as file:
+                file.write(head + record.payload)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+            sync_folder(place)
+        except OSError:
+            self._failed.append(record.number)
+            return False
+        self._delivered.append(record.number)
+        return True
+
+    def report(self) -> Report:
+        """See Uplink."""
+        made = Report(self._delivered, self._failed)
+        self._delivered, self._failed = [], []
+        return made
+
+    def hear(self) -> list[bytes]:
+        """See Uplink."""
+        found: list[bytes] = []
+        for path in sorted((self.folder / "orders").glob("*")):
+            if path.suffix != ".new":
+                with suppress(OSError):
+                    found.append(path.read_bytes())
+                    path.unlink()
+        return found
+
+    def close(self) -> None:
+        """See Uplink."""
+
+
+class NoUplink:
+    """Keeps everything on the box."""
+
+    def send(self, lane: str, record: Record) -> bool:
+        """Take nothing."""
+        return False
+
+    def report(self) -> Report:
+        """Say that nothing has arrived."""
+        return Report([], [])
+
+    def hear(self) -> list[bytes]:
+        """Hear nothing."""
+        return []
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def read_message(data: bytes) -> tuple[str, str, list[tuple[str, bytes]], bytes]:
+    """Read a file that FileUplink wrote: topic's role, key, headers and payload; raises ValueError."""
+    head, end, payload = data.partition(b"\n")
+    told = json.loads(head)
+    if not end or not isinstance(told, dict) or told.keys() != {"key", "topic", "headers"}:
+        msg = "a message must begin with a line of key, topic and headers"
+        raise ValueError(msg)
+    return told["topic"], told["key"], [(k, v.encode()) for k, v in told["headers"].items()], payload
