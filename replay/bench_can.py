@@ -37,7 +37,7 @@ def bench_can(data: Path) -> dict[str, float]:
     if not (traces / "bmw_i3.parquet").is_file():
         msg = f"data must hold can_traces/bmw_i3.parquet; got {data}"
         raise ConfigError(msg)
-    block = _logs(traces / "bmw_i3.parquet")
+    block = logs(traces / "bmw_i3.parquet")
     dbc = load_dbc(traces / "dbc" / "bmw_i3_lim.dbc")
     return {**bench_candump(block, dbc), **bench_decode(block, dbc)}
 
@@ -96,7 +96,7 @@ def bench_decode(block: CanBlock, dbc: Dbc) -> dict[str, float]:
     return {"decode_ratio_vs_cantools": their_s / our_s, "decode_can_frames_per_s": our_count / our_s}
 
 
-def _logs(path: Path) -> CanBlock:
+def logs(path: Path) -> CanBlock:
     """Read all logs of a car behind each other, each an hour after the one before."""
     table = pq.read_table(path)
     payloads = table["data"].to_pylist()

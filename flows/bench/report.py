@@ -19,6 +19,7 @@ from flows.accuracy.lg_hg2 import mean_rmse_pct, soc_lg_hg2
 from flows.accuracy.report import run_accuracy, run_diagnosis
 from flows.bench import speed
 from flows.bench.restart import resume_s
+from flows.bench.wire import wire_bytes
 from replay.bench_can import bench_can
 from replay.simulate.bench import bench as bench_simulate
 from schemas.checked import ConfigError
@@ -96,6 +97,10 @@ def _weak_cells(data: Path, _: Sizes) -> dict[str, Any]:
     return {"ev_faults_incidents": weak_cells(data)}
 
 
+def _wire(data: Path, _: Sizes) -> dict[str, Any]:
+    return wire_bytes(data)
+
+
 # Stage → what measures it, and the folder of recordings that it needs.
 STAGES: dict[str, tuple[Callable[[Path, Sizes], dict[str, Any]], str]] = {
     "fleet_10k": (_fleet_10k, ""),
@@ -108,6 +113,7 @@ STAGES: dict[str, tuple[Callable[[Path, Sizes], dict[str, Any]], str]] = {
     "resume": (_resume, ""),
     "soc": (_soc, "lg_hg2"),
     "weak_cells": (_weak_cells, "ev_faults"),
+    "wire": (_wire, "ev_faults"),
 }
 
 # What each figure should be: at least (+) or at most (-).
