@@ -72,10 +72,12 @@ def _run(options: argparse.Namespace) -> int:
 def _check(config: str) -> int:
     from edge import check  # noqa: PLC0415 - as in _run
     from edge.settings import load_settings, prepare  # noqa: PLC0415 - as in _run
+    from edge.telemetry_settings import telemetry_settings  # noqa: PLC0415 - as in _run
 
     prepared = prepare(load_settings(config), strict=False)
+    telemetry = telemetry_settings(prepared.settings)
     good = check.may_start(prepared)
-    print("\n".join(check.lines(prepared)))
+    print("\n".join([*check.lines(prepared), *check.telemetry_lines(telemetry)]))
     print("result         " + ("it may start" if good else "it does not start: rows would come too late"))
     return 0 if good else 1
 

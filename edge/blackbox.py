@@ -76,7 +76,8 @@ class Blackbox:
             return []
         seen_ns = int(self._ring[-1].t_ns[-1]) if self._ring else 0
         ended = seen_ns > self._end_ns or now_ns >= self._end_ns + _LATE_NS
-        if frames or ended or not 0 <= now_ns - self._out_ns < self.settings.piece_s * _S:
+        due = not 0 <= now_ns - self._out_ns < self.settings.piece_s * _S and seen_ns < self._end_ns
+        if frames or ended or due:
             frames += [kept for b in self._after if (kept := _until(b, self._end_ns)) is not None]
             self._after, self._out_ns = [], now_ns
         return self._pieces(frames, ended=ended)

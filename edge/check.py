@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from edge.protection import key_of
 from edge.settings import Prepared
+from edge.telemetry_settings import FILE, NONE, TelemetrySettings
 from schemas.limits import NEEDS, Limit
 
 
@@ -25,6 +26,27 @@ def lines(prepared: Prepared) -> list[str]:
     out += [f"too slow       {line}" for line in found.too_slow]
     out += [f"warning        {line}" for line in found.warnings]
     return out
+
+
+def telemetry_lines(told: TelemetrySettings) -> list[str]:
+    """Say what is kept and sent, and who may give orders."""
+    frames, outbox, box, uplink = told.frames, told.outbox, told.blackbox, told.uplink
+    goes = "none: frames stay in the outbox until they are too old"
+    if uplink.kind == FILE:
+        goes = f"files in {uplink.folder}"
+    if uplink.kafka is not None:
+        goes = f"Kafka at {uplink.kafka.bootstrap}, {uplink.kafka.security}"
+    if uplink.kind != NONE:
+        goes += f"; {uplink.budget_bytes / 1e6:g} MB a day, then history waits"
+    cells = told.balancing
+    return [
+        f"frames         one each {frames.period_s:g} s, sent after {frames.batch_s:g} s or {frames.batch_bytes} bytes",
+        f"outbox         {told.folder}: at most {outbox.max_bytes / (1 << 20):g} MiB and {outbox.max_days:g} days",
+        f"black box      {box.before_s:g} s before a trip to {box.after_s:g} s after it",
+        f"uplink         {goes}",
+        f"orders         {f'signed by one of {len(told.keys)} keys' if told.keys else 'none are taken: no keys'}",
+        f"balancing      {f'{cells.bleed_a:g} A a bleed' if cells else 'not asked for'}",
+    ]
 
 
 def may_start(prepared: Prepared) -> bool:

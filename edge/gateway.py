@@ -16,6 +16,7 @@ from edge.journal import WARNING
 from edge.keeper import Keeper
 from edge.settings import GatewaySettings, Prepared, load_settings, prepare
 from edge.supervisor import Supervisor, journal_of
+from edge.telemetry_settings import telemetry_settings
 from schemas.checked import ConfigError
 
 PROTECTION, TELEMETRY = "protect_flow", "telemetry_flow"
@@ -29,6 +30,7 @@ def run(config: str) -> int:
     path = Path(config).resolve()
     prepared = prepare(load_settings(path))
     settings = prepared.settings
+    telemetry_settings(settings)  # what is wrong there stops the start too, while a person looks
     with _alone(settings):
         left_over = [n for flow in (PROTECTION, TELEMETRY) for n in end_left_over(flow, path)]
         supervisor = _supervisor(prepared, path)

@@ -46,9 +46,9 @@ class Keeper:
             self._wanted = self.record
             self._more.notify()
 
-    def anew(self, latched: tuple[str, ...]) -> None:
+    def anew(self, latched: tuple[str, ...], kept: Mapping[str, Any]) -> None:
         """Make the file anew, as a person asked; raises OSError."""
-        self.record = create(self.path, Record(0, latched, {}))
+        self.record = create(self.path, Record(0, latched, dict(kept)))
         self.lost = ""
 
     def stop(self, wait_s: float = 2.0) -> None:

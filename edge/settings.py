@@ -16,6 +16,7 @@ from schemas.checked import ConfigError, Table, parse_toml
 from schemas.pack import PackModel, load_pack
 from schemas.signals import DBC_DIR, PROTECTED, SIGNALS_DIR, SignalMap, load_signals, signals_for
 
+TELEMETRY_TABLES = ("telemetry", "outbox", "blackbox", "uplink", "orders", "balancing")
 _OURS = "ibms_edge.dbc"
 
 
@@ -33,7 +34,7 @@ class GatewaySettings:
 
     `absent` takes back signals that the maps require, `cycle_s` says how often messages come on this bus.  `delay_s`
     is from a decision to an open contactor: bus, coil, spring.  `priority` is what the protection process asks of the
-    scheduler (0: nothing).  `telemetry` is the other process's own table.
+    scheduler (0: nothing).  `telemetry` holds the other process's tables (edge.telemetry_settings).
     """
 
     file: str
@@ -95,7 +96,7 @@ def parse_settings(data: bytes, file: str, folder: Path) -> GatewaySettings:
         delay_s=protection.number("delay_s", 0, 10, default=0.05),
         http_port=http.integer("port", 0, 65_535) if "port" in http.keys else 9464,
         priority=protection.integer("priority", 0, 99) if "priority" in protection.keys else 50,
-        telemetry=top.raw("telemetry") or {},
+        telemetry={name: found for name in TELEMETRY_TABLES if (found := top.raw(name)) is not None},
     )
     for table in (signals, cycles, http, protection, top):
         table.done()

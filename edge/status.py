@@ -29,6 +29,28 @@ _COUNTS = {
     "errors": ("ibms_edge_bus_errors_total", "failures of the bus"),
     "unsent": ("ibms_edge_unsent_total", "frames that the bus did not take"),
 }
+_TELEMETRY = {
+    "ibms_edge_rows_total": "frames of the pack, at the full rate",
+    "ibms_edge_frame_bytes_total": "bytes of the frames that are sent, packed",
+    "ibms_edge_outbox_up": "1 while the disk takes what is kept",
+    "ibms_edge_outbox_bytes": "bytes of the outbox on disk",
+    "ibms_edge_outbox_records": "records that wait to be sent",
+    "ibms_edge_dropped_records_total": "records that were let go",
+    "ibms_edge_dropped_bytes_total": "bytes of them",
+    "ibms_edge_sent_records_total": "records that have arrived",
+    "ibms_edge_sent_bytes_total": "bytes of them",
+    "ibms_edge_send_failures_total": "records that came back from the uplink",
+    "ibms_edge_day_bytes": "bytes that have arrived since midnight UTC, or since the start",
+    "ibms_edge_day_budget_bytes": "what a day may cost before history waits",
+    "ibms_edge_orders_total": "orders from afar, by what became of them",
+    "ibms_edge_outside_limits_until_seconds": "until when limits from outside hold, s since 1970; 0: there are none",
+    "ibms_edge_soc": "charge as the vehicle itself reckons it, 0..1",
+    "ibms_edge_soc_std": "its standard deviation",
+    "ibms_edge_cooling_request": "cooling asked for, 0..1",
+    "ibms_edge_heating_request": "heating asked for, 0..1",
+    "ibms_edge_bleeding_cells": "cell groups whose bleeds are asked for",
+    "ibms_edge_bleeding_watts": "heat of these bleeds",
+}
 
 
 def serve(port: int, shown: Callable[[], Shown]) -> ThreadingHTTPServer:
@@ -83,8 +105,12 @@ def metrics(shown: Shown) -> str:
     lines += _metric("ibms_edge_up", "gauge", "1 while a process runs and speaks", up)
     again = [("ibms_edge_restarts_total", {"process": k}, float(c["restarts"])) for k, c in children.items()]
     lines += _metric("ibms_edge_restarts_total", "counter", "starts again of a process", again)
+    told: dict[str, list[Sample]] = {}
     for name, labels, value in shown.get("telemetry", ()):
-        lines.append(_sample(name, labels, value))
+        told.setdefault(name, []).append((name, labels, value))
+    for name, samples in told.items():
+        kind = "counter" if name.endswith("_total") else "gauge"
+        lines += _metric(name, kind, _TELEMETRY.get(name, "of the telemetry process"), samples)
     return "\n".join(lines) + "\n"
 
 
@@ -134,6 +160,28 @@ def fetch(port: int) -> Shown:
     return page
 
 
+def _telemetry_words(told: Iterable[tuple[str, Mapping[str, str], float | None]]) -> list[str]:
+    """Say what waits, what went and how full the pack is; [] where telemetry has not spoken."""
+    of: dict[str, float] = {}
+    for name, _, value in told:
+        of[name] = of.get(name, 0.0) + (math.nan if value is None else value)
+    if "ibms_edge_rows_total" not in of:
+        return []
+    waits, dropped = of.get("ibms_edge_outbox_records", 0.0), of.get("ibms_edge_dropped_records_total", 0.0)
+    line = f"outbox       {waits:.0f} records wait, {of.get('ibms_edge_outbox_bytes', 0.0) / 1e6:.1f} MB"
+    if not of["ibms_edge_outbox_up"]:
+        line = "outbox       the disk does not take it, nothing is kept"
+    line += f"; {dropped:.0f} let go" if dropped else ""
+    line += f"; sent today {of['ibms_edge_day_bytes'] / 1e6:.2f} MB" if "ibms_edge_day_bytes" in of else ""
+    soc, std = of.get("ibms_edge_soc", math.nan), of.get("ibms_edge_soc_std", math.nan)
+    charge = "not known yet" if math.isnan(soc) else f"{100 * soc:.0f} % ± {100 * std:.0f} %"
+    cells = f", {of['ibms_edge_bleeding_cells']:.0f} cells bleed" if "ibms_edge_bleeding_cells" in of else ""
+    asked = [
+        f"{way} {100 * share:.0f} %" for way in ("cooling", "heating") if (share := of.get(f"ibms_edge_{way}_request"))
+    ]
+    return [line, ", ".join([f"charge       {charge}{cells}", *asked])]
+
+
 def words(page: Shown) -> str:
     """Say the status page in words."""
     beat = page.get("beat")
@@ -143,6 +191,7 @@ def words(page: Shown) -> str:
         lines.append(f"{name:<12} {state}, restarts {child['restarts']}")
     if page["latch_file"]:
         lines.append(f"latch file   {page['latch_file']}")
+    lines += _telemetry_words(page["telemetry"])
     if not beat:
         return "\n".join([*lines, "no word from protection yet"])
     asked = beat["asked"]

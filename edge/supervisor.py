@@ -31,6 +31,8 @@ RAMP_S = 5.0  # reference for every want of knowledge: currents fall to 0 within
 _SHOW_NS = 100_000_000
 _NS = 10**9
 _MOST_COUNT = 255
+_MOST_REPORTS = 256
+_STATE = "MOL"  # a decision of this tier is a state, and no incident
 
 
 @dataclass(slots=True)
@@ -38,7 +40,8 @@ class Supervisor:
     """What it works with, and what it has heard; `now` and `wall` in ns of a monotonic clock and since 1970.
 
     `beat`: the newest of protection.  `lost`: when that fell silent, and the currents allowed then.  `told`: metrics of
-    telemetry.  `outside`: the limits from outside that are in force, with `until_ns` since 1970.
+    telemetry.  `outside`: the limits from outside that are in force, with `until_ns` since 1970.  `reports`: decisions
+    and alerts, by number, that telemetry has not kept yet; it hears them again when it starts.
     """
 
     prepared: Prepared
@@ -54,9 +57,11 @@ class Supervisor:
     lost: tuple[int, float, float] | None = None
     told: list[Any] = field(default_factory=list)
     outside: dict[str, Any] = field(default_factory=dict)
+    reports: dict[int, Told] = field(default_factory=dict)
     serviced: bool = False
     ready: bool = False
     shown: Shown = field(default_factory=dict)
+    _next: int = 0
     _sent_ns: int = -_NS
     _notified_ns: int = -(10**12)
     _shown_ns: int = -_NS
@@ -127,8 +132,11 @@ class Supervisor:
             record = self.keeper.record
             child.link.tell({"kind": "start", "latched": None if record is None else list(record.latched)})
             self._order_limits()
-        elif self.outside:
-            child.link.tell({"kind": "limits", **self.outside})
+        else:
+            if self.outside:
+                child.link.tell({"kind": "limits", **self.outside})
+            for report in self.reports.values():
+                child.link.tell(report)
 
     def _heard(self, child: Child, now_ns: int) -> list[Told]:
         messages = list(child.link.hear()) if child.link is not None else []
@@ -161,8 +169,21 @@ class Supervisor:
             self.journal.say(ERROR, message["text"])
         elif kind == "refused":
             self.journal.say(ERROR, f"the protection process refuses to start: {message['text']}")
+        if kind == "alert" or (kind == "decision" and message["tier"] != _STATE):
+            self._report(message)
         if kind != "refused" and self.telemetry.link is not None:
             self.telemetry.link.tell(message)
+
+    def _report(self, message: Told) -> None:
+        """Give a decision or an alert a number, and keep it until telemetry has."""
+        wall_ns = self.wall()
+        message |= {"number": self._next, "at_ns": wall_ns}
+        if "since_ns" in message:  # of the monotonic clock, which says nothing elsewhere
+            message["since_ns"] += wall_ns - self.now()
+        self.reports[self._next] = message
+        self._next += 1
+        if len(self.reports) > _MOST_REPORTS:
+            del self.reports[next(iter(self.reports))]
 
     def _from_telemetry(self, message: Told) -> None:
         kind = message.get("kind")
@@ -170,6 +191,8 @@ class Supervisor:
             self.told = message["values"]
         elif kind == "journal":
             self.journal.say(message.get("level", INFO), message["text"])
+        elif kind == "kept":
+            self.reports.pop(message["number"], None)
         elif kind == "limits":
             self.outside = {k: v for k, v in message.items() if k != "kind"}
             self._order_limits()
@@ -198,7 +221,7 @@ class Supervisor:
         if self.keeper.record is not None:
             return
         try:
-            self.keeper.anew(latched)
+            self.keeper.anew(latched, self._kept())
         except OSError as bad:
             self.journal.say(ERROR, f"the latch file cannot be made anew: {bad.strerror or bad}")
         else:

@@ -1,6 +1,7 @@
 """The telemetry process: the same bus, read for what is kept and sent; nothing here can hold protection up.
 
-A bytewax dataflow of one worker without recovery: what must survive is in the outbox.  Run by the supervisor as
+A bytewax dataflow of one worker without recovery: what must survive is in the outbox (edge.keeping).  What it asks of
+cell monitors and the vehicle (edge.care) goes out on the same bus.  Run by the supervisor as
 `python -m edge.start telemetry_flow CONFIG LINK`, LINK being the file number of their link.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,15 +20,21 @@ from typing import NamedTuple
 import bytewax.operators as op
 import numpy as np
 from bytewax.dataflow import Dataflow
-from bytewax.inputs import AbortExecution, DynamicSource, StatelessSourcePartition
+from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.run import cli_main
 
 from edge.canbus import Port
+from edge.care import care_config
+from edge.cloud_limits import CloudConfig
 from edge.decode import Frame
 from edge.journal import ERROR
+from edge.keeping import Keeping
 from edge.link import Link, Told, inherited
-from edge.settings import GatewaySettings, Prepared, load_settings, prepare
+from edge.settings import Prepared, load_settings, prepare
+from edge.telemetry import Telemetry, TelemetryConfig
+from edge.telemetry_settings import telemetry_settings
+from edge.uplink import Uplink, encode, open_uplink
 from operators.assemble import Assembler
 from operators.dbc import Dbc
 from operators.kernels.can_decode import Message
@@ -39,7 +47,9 @@ BATCH_NS = 100_000_000
 BEAT_NS = 500_000_000
 _CLOCK_NS = 50_000_000  # by which the wall clock may wander before frames follow it
 _EPOCH = timedelta(days=365)
+SOC_FILE = "soc.json"
 _NICE = 10
+_MOST_WORDS = 1024  # that wait for a supervisor who does not listen
 _BUS = "can"
 
 
@@ -68,18 +78,19 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the flow is made of."""
+    """What the flow is made of; `over` says that the process is asked to end."""
 
     port: Port
     link: Link
     assembler: Assembler
-    settings: GatewaySettings
+    telemetry: Telemetry
     now: Callable[[], int]
     wall: Callable[[], int]
+    over: Callable[[], bool]
 
 
 class _Input(StatelessSourcePartition[Round]):
-    """Gathers frames; ends when the supervisor is gone, whose successor starts another of us."""
+    """Gathers frames; ends when asked to, and when the supervisor is gone, whose successor starts another of us."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -90,8 +101,8 @@ class _Input(StatelessSourcePartition[Round]):
         while (left_ns := end_ns - parts.now()) > 0:
             frames += parts.port.take(left_ns / 1e9)
         told = list(parts.link.hear())
-        if parts.link.over:
-            raise AbortExecution
+        if parts.link.over or parts.over():
+            raise StopIteration
         return [Round(frames, told, parts.now(), parts.wall())]
 
 
@@ -104,18 +115,28 @@ class _Source(DynamicSource[Round]):
 
 
 class _Output(StatelessSinkPartition[Batch]):
-    """Keeps what came, and tells the supervisor that it lives."""
+    """Asks on the bus, keeps and sends what came, and tells the supervisor."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._beat_ns = parts, -BEAT_NS
-        self._rows = 0
+        self._waiting: deque[Told] = deque(maxlen=_MOST_WORDS)
+        self._wall_ns = 0
 
     def write_batch(self, items: list[Batch]) -> None:
+        parts = self._parts
         for item in items:
-            self._rows += 0 if item.block is None else len(item.block)
+            self._wall_ns = item.now_ns + item.ahead_ns
+            sent, words = parts.telemetry.step(item.block, item.told, item.now_ns, self._wall_ns)
+            parts.port.send(sent)
+            self._waiting.extend(words)
             if item.now_ns - self._beat_ns >= BEAT_NS:
                 self._beat_ns = item.now_ns
-                self._parts.link.tell({"kind": "metrics", "values": [["ibms_edge_frames_rows_total", {}, self._rows]]})
+                parts.link.tell({"kind": "metrics", "values": [[*one] for one in parts.telemetry.metrics()]})
+        while self._waiting and parts.link.tell(self._waiting[0]):
+            self._waiting.popleft()
+
+    def close(self) -> None:
+        self._parts.telemetry.close(self._wall_ns)
 
 
 class _Sink(DynamicSink[Batch]):
@@ -192,28 +213,39 @@ def joined(maps: Sequence[tuple[SignalMap, Dbc]], absent: Sequence[str]) -> tupl
     return replace(first, bus="", entries=entries), replace(dbc, by_name=messages)
 
 
-def parts_of(prepared: Prepared, port: Port, link: Link) -> Parts:
+def parts_of(prepared: Prepared, port: Port, link: Link, uplink: Uplink, over: Callable[[], bool]) -> Parts:
     """Join what the flow needs; raises ConfigError."""
     settings, pack = prepared.settings, prepared.pack
+    told = telemetry_settings(settings)
     signals, dbc = joined(prepared.maps, settings.absent)
     assembler = Assembler(
         signals, dbc, model=pack.name, cells=pack.series, probes=pack.probes, pack_id=settings.vehicle
     )
-    return Parts(port, link, assembler, settings, time.monotonic_ns, time.time_ns)
+    cloud = CloudConfig(settings.vehicle, told.keys, pack.limits, pack.charge_max_a, pack.discharge_max_a)
+    asks = not prepared.guard.config.observer
+    config = TelemetryConfig(care_config(pack, told.balancing), cloud, settings.state_dir / SOC_FILE, asks)
+    telemetry = Telemetry(config, Keeping(told, settings.vehicle, uplink, encode), prepared.writer)
+    return Parts(port, link, assembler, telemetry, time.monotonic_ns, time.time_ns, over)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run until the process is ended, or the supervisor is gone."""
+    """Run until asked to end, or the supervisor is gone."""
     config, number = arguments
+    over: list[int] = []
+    signal.signal(signal.SIGTERM, lambda which, _: over.append(which))  # what is gathered goes to the disk first
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C is for the supervisor, which ends us
     with suppress(OSError):
         os.nice(_NICE)  # whoever else wants the processor has it first
     link = inherited(int(number))
     try:
         prepared = prepare(load_settings(config), strict=False)
-        parts = parts_of(prepared, Port(prepared.settings.can, time.monotonic_ns, time.time_ns), link)
+        settings = telemetry_settings(prepared.settings)
+        uplink = open_uplink(settings.uplink, prepared.settings.vehicle)
+        port = Port(prepared.settings.can, time.monotonic_ns, time.time_ns)
+        parts = parts_of(prepared, port, link, uplink, lambda: bool(over))
     except ConfigError as bad:
         link.tell({"kind": "journal", "level": ERROR, "text": f"the telemetry process refuses to start: {bad}"})
         return 2
     cli_main(build(parts), epoch_interval=_EPOCH)
+    port.close()
     return 0

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, Protocol
 
 from edge.outbox import BACKFILL, LIVE, URGENT, Record
 from edge.segment_files import sync_folder
+from edge.telemetry_settings import FILE, KAFKA, UplinkSettings
+from schemas.checked import ConfigError, shown
 from schemas.frames import FrameBlock
 from schemas.wire_arrow import ARROW, encode_delta
 
@@ -213,3 +215,20 @@ def read_message(data: bytes) -> tuple[str, str, list[tuple[str, bytes]], bytes]
         msg = "a message must begin with a line of key, topic and headers"
         raise ValueError(msg)
     return told["topic"], told["key"], [(k, v.encode()) for k, v in told["headers"].items()], payload
+
+
+def open_uplink(settings: UplinkSettings, vehicle: str) -> Uplink:
+    """Open the way out that the settings name; raises ConfigError."""
+    if settings.kind == FILE:
+        return FileUplink(settings.folder, vehicle)
+    if settings.kind == KAFKA:
+        assert settings.kafka is not None
+        topics = {role: topic.name for role, topic in settings.kafka.topics().items()}
+        try:
+            return KafkaUplink(settings.kafka.client(), topics, vehicle)
+        except Exception as bad:
+            if type(bad).__name__ != "KafkaException":
+                raise
+            msg = f"uplink.kafka must be settings that the client takes; got {shown(str(bad))} ({settings.kafka.file})"
+            raise ConfigError(msg) from None
+    return NoUplink()

@@ -2,60 +2,108 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge.__main__ import main
+from edge.bench_scenes import fill, small_disk
 from edge.junction_box import FOLLOWS, HOLDS
-from edge.latches import SLOT_BYTES, LatchError, read
+from edge.latches import SLOT_BYTES, create, read
+from edge.uplink import read_message
+from schemas.signed import LIMITS, Signed, make_key, read_private, sign
 from tests.support.gateway import Gateway, gateway
 
 CLOSED, OPEN = (True, True, False), (False, False, False)
 CELL_HIGH = "cell_v/MSL/over/any"
+TELEMETRY = """
+telemetry = { period_s = 0.1, batch_s = 1.0 }
+blackbox = { after_s = 1 }
+uplink = { kind = "file", folder = "up" }
+"""
+ORDERS = 'orders = { keys = ["fleet.pub"] }'
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Gateway]:
-    """Give a gateway whose vehicle is driving with closed contactors."""
-    with gateway(tmp_path) as started:
+    """Give a gateway with closed contactors, whose uplink is the folder `up`."""
+    make_key(tmp_path / "fleet", tmp_path / "fleet.pub")
+    with gateway(tmp_path, more=TELEMETRY + ORDERS) as started:
         started.start()
         started.until(lambda: started.vehicle.box.closed == CLOSED)
         yield started
+
+
+def order(run: Gateway, sequence: int, content: dict[str, Any]) -> None:
+    """Sign limits for an hour, and lay them where the gateway looks."""
+    now_ns = time.time_ns()
+    signed = Signed(LIMITS, "demo-1", sequence, now_ns, now_ns + 3600 * 10**9, content)
+    path = run.folder / "up" / "orders" / str(sequence)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".new").write_bytes(sign(signed, read_private(run.folder / "fleet")))
+    path.with_suffix(".new").rename(path)
+
+
+def arrived(run: Gateway, lane: str) -> list[tuple[dict[str, str], bytes]]:
+    """Give headers and payload of what the uplink has taken, in order of time."""
+    paths = [path for path in sorted((run.folder / "up" / lane).glob("*")) if path.suffix != ".new"]
+    messages = [read_message(path.read_bytes()) for path in paths]
+    return [({k: v.decode() for k, v in headers}, payload) for _, _, headers, payload in messages]
+
+
+def incidents(run: Gateway) -> list[dict[str, Any]]:
+    return [json.loads(data) for about, data in arrived(run, "urgent") if about["ce_type"] == "ibms.gateway.incident"]
 
 
 def test_it_closes_through_precharge_and_an_over_voltage_while_parked_opens_and_stays_latched(
     run: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run.moves == [OPEN, (False, True, False), (False, True, True), (True, True, True), CLOSED]
+    order(run, 5, {"discharge_a": 20.0})
+    run.until(lambda: run.page()["beat"]["discharge_a"] == 20.0)
+    order(run, 4, {"discharge_a": 100.0})
+    run.until(lambda: "limits 4 from outside refused: sequence must be above 5" in run.journal)
+    run.until(lambda: arrived(run, "live"))
     run.vehicle.pack.cell_v[4] = 4.3
     run.until(lambda: run.vehicle.box.closed == OPEN)
     said = r"error: cell 5 at 4\.30 V, limit 4\.25 V for \d\.\d s: contactors opened"
     run.until(lambda: re.search(said, run.journal))
     run.until(lambda: read(run.folder / "state" / "latches").latched == (CELL_HIGH,))
+    run.until(lambda: run.page()["beat"]["latched"])
     assert main(["status", "--config", str(run.config)]) == 0
     words = capsys.readouterr().out
     assert f"latched      {CELL_HIGH}" in words
     assert "plus open, minus open" in words
     assert f'ibms_edge_cause{{row="{CELL_HIGH}"}} 1' in run.metrics()
     run.vehicle.pack.cell_v[4] = 3.7
+    run.until(lambda: "black box: the last piece" in run.journal)
     assert run.stop() == 0
+    told = [(one.get("key"), one["what"], one.get("result")) for one in incidents(run)]
+    assert (CELL_HIGH, "decision", None) in told
+    assert {(None, "order", "taken"), (None, "order", "older")} < set(told)
+    assert "ibms.gateway.blackbox" in {about["ce_type"] for about, _ in arrived(run, "urgent")}
     run.start()  # the latch is known again, so nothing closes though the cell is well
     run.until(lambda: run.page().get("beat", {}).get("phase") == "open")
     run.stays(lambda: run.vehicle.box.closed == OPEN, 1.0)
     assert run.page()["beat"]["latched"] == [CELL_HIGH]
+    assert run.page()["beat"]["discharge_a"] <= 20.0, "and so are the limits from outside"
     run.vehicle.pack.standby = True
     run.until(lambda: read(run.folder / "state" / "latches").latched == ())
 
 
 def test_a_killed_protection_process_is_stood_in_for_and_its_successor_moves_nothing_while_driving(
-    run: Gateway,
+    run: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pack = run.vehicle.pack
+    assert main(["--config", str(run.config)]) == 2
+    assert "state_dir must be of one gateway; got one where another runs" in capsys.readouterr().err
     pack.speed_kmh, pack.drive_state, pack.current_a = 60.0, 1.0, -2.0
     run.until(lambda: run.page()["beat"]["standing"] is False)
     stops, moved = run.vehicle.stops, len(run.moves)
@@ -120,9 +168,20 @@ def test_without_cell_voltages_it_observes_and_never_commands(tmp_path: Path) ->
         assert (run.vehicle.asked, run.vehicle.limits, run.vehicle.stops) == ({}, {}, 0)
 
 
-def test_one_pack_has_one_supervisor(run: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--config", str(run.config)]) == 2
-    assert "state_dir must be of one gateway; got one where another runs" in capsys.readouterr().err
-    assert run.vehicle.closed
-    with pytest.raises(LatchError):
-        read(run.folder / "state" / "nothing")
+def test_a_full_disk_costs_frames_and_never_protection(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with gateway(tmp_path, latches=False, more=TELEMETRY) as run, small_disk(state) as refused:
+        if refused:
+            pytest.skip(refused)
+        create(state / "latches")
+        run.start()
+        run.until(lambda: run.vehicle.box.closed == CLOSED)
+        run.until(lambda: "ibms_edge_outbox_up 1" in run.metrics())
+        fill(state)
+        run.until(lambda: "frames were let go: the disk did not take them" in run.journal)
+        run.until(lambda: 'dropped_records_total{kind="frames",why="unwritten"}' in run.metrics())
+        run.vehicle.pack.cell_v[4] = 4.3
+        run.until(lambda: run.vehicle.box.closed == OPEN)
+        run.until(lambda: read(state / "latches").latched == (CELL_HIGH,))
+        assert [child["restarts"] for child in run.page()["children"].values()] == [0, 0]
+        assert run.stop() == 0

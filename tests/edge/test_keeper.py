@@ -60,7 +60,7 @@ def test_a_file_that_cannot_be_trusted_is_not_written_until_it_is_made_anew(
     keeper.keep(("row",), {})
     time.sleep(0.05)
     assert (path.read_bytes() if path.exists() else None) == content
-    keeper.anew(("row",))
+    keeper.anew(("row",), {"limits": {"sequence": 3}})
     assert (keeper.lost, read(path).latched) == ("", ("row",))
     keeper.keep((), {})
     keeper.stop(10)

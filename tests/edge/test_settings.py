@@ -22,7 +22,7 @@ map = [{ dbc = "ibms_pack.dbc" }, { dbc = "ibms_edge.dbc", signals = "ibms_edge.
 signals = { absent = ["current2_a"], cycle_s = { CellVoltages = 0.05 } }
 protection = { delay_s = 0.1, priority = 0 }
 http = { port = 9000 }
-telemetry = { anything = 1 }
+outbox = { max_mib = 8 }
 """
 
 
@@ -40,7 +40,7 @@ def test_every_key_is_read_and_paths_start_from_the_file() -> None:
     ]
     assert (settings.absent, settings.cycle_s) == (("current2_a",), {"CellVoltages": 0.05})
     assert (settings.delay_s, settings.priority, settings.http_port) == (0.1, 0, 9000)
-    assert settings.telemetry == {"anything": 1}
+    assert settings.telemetry == {"outbox": {"max_mib": 8}}
     prepared = prepare(settings)
     assert "current2_a" not in prepared.plan.required
     assert {s.period_s for s in prepared.plan.sources if s.name.startswith("CellVoltages")} == {0.05}

@@ -1,0 +1,141 @@
+"""What of the frames is kept and sent, and what happens where the disk does not take it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.batches import BatchSettings
+from edge.blackbox import BlackboxSettings
+from edge.journal import INFO, NOTICE, WARNING
+from edge.keeping import SAY_NS, TRY_NS, Keeping
+from edge.outbox import OutboxSettings, Record
+from edge.records import told_record
+from edge.retention import BLACKBOX, FRAMES, INCIDENT
+from edge.telemetry_settings import TelemetrySettings
+from edge.uplink import NoUplink, encode
+from tests.support.frames import NS, T0_NS, frames
+from tests.support.uplink import Line
+
+ALERT = {"kind": "alert", "text": "welded", "at_ns": T0_NS}
+
+
+def _settings(folder: Path) -> TelemetrySettings:
+    return TelemetrySettings(
+        folder / "outbox",
+        BatchSettings(period_s=1.0, batch_s=10.0),
+        OutboxSettings(sync_s=0.0),
+        BlackboxSettings(before_s=20.0, after_s=5.0),
+    )
+
+
+def _keeping(folder: Path, uplink: Line | NoUplink) -> Keeping:
+    return Keeping(_settings(folder), "v", uplink, encode)
+
+
+def _go(keeping: Keeping, seconds: Iterable[float], trip_s: float | None = None) -> None:
+    """Give each 100 ms a frame, and the time of a trip at the first that is not before it."""
+    for t_s in seconds:
+        now_ns = T0_NS + round(t_s * NS)
+        trip_ns = None
+        if trip_s is not None and t_s >= trip_s:
+            trip_ns, trip_s = T0_NS + round(trip_s * NS), None
+        keeping.open(now_ns)
+        keeping.step(frames([t_s]), trip_ns, now_ns)
+
+
+def _kinds(sent: Sequence[Record]) -> dict[str, int]:
+    return {kind: sum(r.kind == kind for r in sent) for kind in (INCIDENT, BLACKBOX, FRAMES)}
+
+
+def test_frames_are_sent_one_in_each_period_and_several_together(tmp_path: Path) -> None:
+    line = Line()
+    keeping = _keeping(tmp_path, line)
+    _go(keeping, np.arange(0.05, 20.6, 0.1))
+    assert _kinds(line.sent) == {INCIDENT: 0, BLACKBOX: 0, FRAMES: 2}
+    assert line.sent[0].end_ns - line.sent[0].t_ns == pytest.approx(9 * NS, abs=2 * NS)
+    told = {(name, *labels.values()): value for name, labels, value in keeping.metrics()}
+    assert told["ibms_edge_rows_total",] == 206
+    assert told["ibms_edge_sent_records_total", "live"] == 2
+    assert told["ibms_edge_sent_bytes_total", "live"] == told["ibms_edge_day_bytes",]
+    assert told["ibms_edge_frame_bytes_total",] == sum(len(r.payload) for r in line.sent)
+    assert told["ibms_edge_outbox_records", FRAMES] == 0
+
+
+def test_a_trip_is_kept_at_the_full_rate_and_told_in_words(tmp_path: Path) -> None:
+    line = Line()
+    keeping = _keeping(tmp_path, line)
+    _go(keeping, np.arange(0.0, 50.0, 0.1), trip_s=30.0)
+    pieces = [r for r in line.sent if r.kind == BLACKBOX]
+    assert pieces[0].t_ns == pytest.approx(T0_NS + 10 * NS, abs=NS // 5)
+    assert pieces[-1].end_ns == pytest.approx(T0_NS + 35 * NS, abs=NS // 5)
+    assert pieces[-1].subject.endswith("last")
+    said = [line.text for line in keeping.lines if "black box" in line.text]
+    assert said[0] == "black box: piece 1, -20 s to 0 s from the trip, is kept"
+    assert said[-1].startswith("black box: the last piece, ")
+    assert said[-1].endswith("5 s from the trip, is kept")
+
+
+def test_what_waits_is_sent_by_the_next_run_under_the_same_id(tmp_path: Path) -> None:
+    first = _keeping(tmp_path, NoUplink())
+    _go(first, np.arange(0.0, 15.0, 0.1))
+    assert first.keep(told_record(ALERT, "v"), T0_NS)
+    first.close(T0_NS + 15 * NS)
+    line = Line()
+    second = _keeping(tmp_path, line)
+    _go(second, np.arange(60.0, 61.0, 0.1))
+    assert _kinds(line.sent) == {INCIDENT: 1, BLACKBOX: 0, FRAMES: 2}, "what was gathered at the end too"
+    assert line.sent[0].id == told_record(ALERT, "v").id
+    assert [tuple(one) for one in second.lines] == [
+        (INFO, "the outbox is open; of the run before wait: 1 incident, 2 frames")
+    ]
+    second.close(T0_NS + 61 * NS)
+    assert line.closed
+
+
+def test_without_a_way_out_everything_waits(tmp_path: Path) -> None:
+    keeping = _keeping(tmp_path, NoUplink())
+    _go(keeping, np.arange(0.0, 35.0, 0.1))
+    told = {(name, *labels.values()): value for name, labels, value in keeping.metrics()}
+    assert told["ibms_edge_outbox_records", FRAMES] == 3
+    assert not any(name.startswith("ibms_edge_sent") for name, *_ in told)
+
+
+def test_an_outbox_that_does_not_open_is_said_once_and_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "outbox").write_text("in the way")
+    keeping = _keeping(tmp_path, Line())
+    _go(keeping, np.arange(0.0, 3 * TRY_NS / NS, 0.5))
+    assert [line.level for line in keeping.lines] == [WARNING]
+    assert keeping.lines[0].text.startswith("the outbox does not open, nothing is kept: ")
+    assert not keeping.keep(told_record(ALERT, "v"), T0_NS)
+    (tmp_path / "outbox").unlink()
+    _go(keeping, np.arange(3 * TRY_NS / NS, 5 * TRY_NS / NS, 0.5))
+    assert [line.level for line in keeping.lines[1:]] == [NOTICE]
+    assert keeping.keep(told_record(ALERT, "v"), T0_NS)
+
+
+def test_what_the_disk_does_not_take_is_counted_and_said_at_most_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping = _keeping(tmp_path, NoUplink())
+    _go(keeping, np.arange(0.0, 1.0, 0.1))
+    assert keeping.outbox is not None
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edge.segment_files._write_all", full)
+    _go(keeping, np.arange(1.0, 65.0, 0.5), trip_s=30.0)
+    said = [line.text for line in keeping.lines]
+    assert "black box: piece 1, -20 s to 0 s from the trip, is not kept" in said
+    gone = [text for text in said if "were let go: the disk did not take them" in text]
+    assert gone[0] == "1 records of frames were let go: the disk did not take them"
+    assert len([text for text in gone if "frames" in text]) <= 1 + 65 * NS // SAY_NS
+    told = {(name, *labels.values()): value for name, labels, value in keeping.metrics()}
+    assert told["ibms_edge_dropped_records_total", FRAMES, "unwritten"] >= 5
+    monkeypatch.undo()
+    _go(keeping, np.arange(65.0, 80.0, 0.5))
+    assert keeping.outbox.waiting[FRAMES] >= 1, "as soon as it takes something again, it is kept"
