@@ -112,7 +112,9 @@ class Keeping:
             self._frames(frames, now_ns)
         if self._sender is not None:
             self._sender.step(now_ns)
-        self.uplink.close()
+            self._sender.close()
+        else:
+            self.uplink.close()
         if self.outbox is not None:
             self.outbox.close()
 
@@ -169,6 +171,7 @@ class Keeping:
                 yield "ibms_edge_sent_bytes_total", {"lane": lane}, size
             yield "ibms_edge_send_failures_total", {}, self._sender.failures
             yield "ibms_edge_day_bytes", {}, self._sender.day_bytes
+            yield "ibms_edge_day_before_bytes", {}, self._sender.before_bytes
             yield "ibms_edge_day_budget_bytes", {}, self.settings.uplink.budget_bytes
 
 

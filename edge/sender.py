@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from edge.outbox import BACKFILL, LIVE, URGENT, Outbox
-from edge.uplink import Uplink
+from edge.uplink import Report, Uplink
 
 _DAY_NS = 86_400 * 10**9
 
@@ -36,6 +36,7 @@ class Sender:
     failures: int = 0
     day: int = -1
     day_bytes: int = 0  # delivered since midnight UTC, or since the start
+    before_bytes: int = 0  # delivered on the day before, 0 where that is not known
     _flying: dict[int, tuple[str, int]] = field(default_factory=dict)
 
     def step(self, now_ns: int) -> None:
@@ -50,7 +51,7 @@ class Sender:
                 if not self.uplink.send(lane, record):
                     self.outbox.give_back(r.number for r in records[k:])
                     break
-                self._flying[record.number] = (lane, len(record.payload))
+                self._flying[record.number] = (lane, self.uplink.cost(lane, record))
 
     def _lanes(self) -> Iterator[tuple[str, int]]:
         yield URGENT, self.settings.urgent_bytes
@@ -58,10 +59,19 @@ class Sender:
         if not self._flying and self.day_bytes < self.settings.budget_bytes:
             yield BACKFILL, self.settings.backfill_bytes
 
+    def close(self) -> None:
+        """Let the uplink go, and note what it delivered last."""
+        self._noted(self.uplink.close())
+        self.outbox.give_back(list(self._flying))
+
     def _settle(self, now_ns: int) -> None:
-        if now_ns // _DAY_NS != self.day:
-            self.day, self.day_bytes = now_ns // _DAY_NS, 0
-        report = self.uplink.report()
+        today = now_ns // _DAY_NS
+        if today != self.day:
+            self.before_bytes = self.day_bytes if today == self.day + 1 else 0
+            self.day, self.day_bytes = today, 0
+        self._noted(self.uplink.report())
+
+    def _noted(self, report: Report) -> None:
         for number in report.delivered:
             lane, size = self._flying.pop(number, (LIVE, 0))
             self.sent[lane][0] += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,12 +21,15 @@ from edge.segment_files import sync_folder
 from edge.telemetry_settings import FILE, KAFKA, UplinkSettings
 from schemas.checked import ConfigError, shown
 from schemas.frames import FrameBlock
-from schemas.wire_arrow import ARROW, encode_delta
+from schemas.wire_arrow import ARROW, ZSTD_LEVEL, encode_delta
 
 _ROLE = {LIVE: "frames", BACKFILL: "backfill", URGENT: "gateways"}
 _ORDERS = 16  # read at once
 # A message is given up by the client after this, comes back to the outbox, and goes again by the lane of its age.
-_TIMEOUT_MS = 20_000
+TIMEOUT_S = 20.0
+_HARD_BYTES = 64 << 10  # what is more, a black box, is packed in a tenth of the time: nothing here may hold up the bus
+_QUICK_LEVEL = 3
+_ROW_BYTES = 64
 
 
 class Report(NamedTuple):
@@ -48,13 +51,17 @@ class Uplink(Protocol):
     def hear(self) -> list[bytes]:
         """Give what somebody has said to this vehicle since."""
 
-    def close(self) -> None:
-        """Let go; what was not reported has not arrived."""
+    def cost(self, lane: str, record: Record) -> int:
+        """Give the bytes that a record is on the line: payload, key and headers."""
+
+    def close(self) -> Report:
+        """Let go; gives what became of the last records, and what it does not name has not arrived."""
 
 
 def encode(block: FrameBlock) -> tuple[bytes, str]:
     """Give frames as bytes and their content type."""
-    return encode_delta(block), ARROW
+    size = len(block) * (4 * (block.cells + block.probes) + _ROW_BYTES)
+    return encode_delta(block, ZSTD_LEVEL if size <= _HARD_BYTES else _QUICK_LEVEL), ARROW
 
 
 def headers(lane: str, record: Record, vehicle: str) -> list[tuple[str, bytes]]:
@@ -69,10 +76,20 @@ def headers(lane: str, record: Record, vehicle: str) -> list[tuple[str, bytes]]:
     return [(name, value.encode()) for name, value in told.items()]
 
 
-class KafkaUplink:
-    """Sends to a broker, idempotently; nothing here waits for one."""
+def cost(lane: str, record: Record, vehicle: str) -> int:
+    """Give the bytes of a message: payload, key and headers, not the broker's own framing."""
+    return len(record.payload) + len(vehicle) + sum(len(k) + len(v) for k, v in headers(lane, record, vehicle))
 
-    def __init__(self, client: Mapping[str, Any], topics: Mapping[str, str], vehicle: str) -> None:
+
+class KafkaUplink:
+    """Sends to a broker, idempotently; nothing here waits for one.
+
+    A producer that has failed for good is replaced by another: what it had comes back as failed.
+    """
+
+    def __init__(
+        self, client: Mapping[str, Any], topics: Mapping[str, str], vehicle: str, timeout_s: float = TIMEOUT_S
+    ) -> None:
         """Take librdkafka's settings and topic names by role; raises KafkaException where the settings are none."""
         from confluent_kafka import Consumer, Producer  # noqa: PLC0415 - a box without a broker installs none
 
@@ -81,12 +98,13 @@ class KafkaUplink:
             "partitioner": "murmur2",
             "linger.ms": 20,
             "compression.type": "none",  # frames are packed
-            "message.timeout.ms": _TIMEOUT_MS,
+            "message.timeout.ms": round(timeout_s * 1000),
             "queue.buffering.max.kbytes": 4096,
             "socket.keepalive.enable": True,
             "log_level": 2,
         }
-        self._producer = Producer({**client, **ours})
+        self._make: Callable[[], Producer] = lambda: Producer({**client, **ours})
+        self._producer = self._make()
         heard = {"group.id": f"ibms-gateway-{vehicle}", "auto.offset.reset": "earliest", "log_level": 2}
         self._consumer = Consumer({**client, **heard})
         self._consumer.subscribe([topics["commands"]])
@@ -110,11 +128,19 @@ class KafkaUplink:
             )
         except BufferError:
             return False
-        except Exception as error:  # the client's own; only a message that no broker would ever take
+        except Exception as error:  # the client's own: a producer that has failed, or a record too large for any broker
             if type(error).__name__ != "KafkaException":
                 raise
-            return False
+            self._failed.append(record.number)  # so that others go on
+            if error.args[0].fatal():
+                self._anew()
         return True
+
+    def _anew(self) -> None:
+        """Replace the producer; the old one's callbacks say that what it had has failed."""
+        self._producer.purge()
+        self._producer.flush(1.0)
+        self._producer = self._make()
 
     def report(self) -> Report:
         """See Uplink."""
@@ -129,10 +155,15 @@ class KafkaUplink:
         ours = [m for m in messages if m.error() is None and m.key() == self._vehicle.encode()]
         return [value for m in ours if isinstance(value := m.value(), bytes)]
 
-    def close(self) -> None:
+    def cost(self, lane: str, record: Record) -> int:
+        """See Uplink."""
+        return cost(lane, record, self._vehicle)
+
+    def close(self) -> Report:
         """See Uplink."""
         self._producer.flush(2.0)
         self._consumer.close()
+        return self.report()
 
 
 @dataclass(slots=True)
@@ -184,8 +215,13 @@ class FileUplink:
                     path.unlink()
         return found
 
-    def close(self) -> None:
+    def cost(self, lane: str, record: Record) -> int:
         """See Uplink."""
+        return cost(lane, record, self.vehicle)
+
+    def close(self) -> Report:
+        """See Uplink."""
+        return self.report()
 
 
 class NoUplink:
@@ -203,8 +239,13 @@ class NoUplink:
         """Hear nothing."""
         return []
 
-    def close(self) -> None:
+    def cost(self, lane: str, record: Record) -> int:
+        """Cost nothing."""
+        return 0
+
+    def close(self) -> Report:
         """Do nothing."""
+        return self.report()
 
 
 def read_message(data: bytes) -> tuple[str, str, list[tuple[str, bytes]], bytes]:

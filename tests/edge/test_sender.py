@@ -41,8 +41,11 @@ class Line:
     def hear(self) -> list[bytes]:
         return []
 
-    def close(self) -> None:
-        pass
+    def cost(self, lane: str, record: Record) -> int:
+        return len(record.payload)
+
+    def close(self) -> Report:
+        return self.report()
 
     def ids(self, since: int = 0) -> list[str]:
         return [f"{lane}:{r.id[3:]}" for lane, r in self.sent[since:]]

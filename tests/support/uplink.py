@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.outbox import Record
-from edge.uplink import Report
+from edge.uplink import Report, cost
 
 
 class Line:
@@ -28,5 +28,9 @@ class Line:
         heard, self.heard = self.heard, []
         return heard
 
-    def close(self) -> None:
+    def cost(self, lane: str, record: Record) -> int:
+        return cost(lane, record, "v")
+
+    def close(self) -> Report:
         self.closed = True
+        return self.report()
