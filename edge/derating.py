@@ -20,6 +20,7 @@ from edge.sensing import Sample
 from schemas.limits import RMS_TAU_S
 
 HORIZONS_S = (2.0, 10.0, 30.0)
+_KEPT = tuple(math.exp(-seconds / RMS_TAU_S) for seconds in HORIZONS_S)  # of the last minute's mean square
 COMMANDED = 1  # the horizon that limits are commanded from
 OUTSIDE = "cap from outside"
 RISING = "coming back"  # what a broken limit, or the start, had taken
@@ -145,13 +146,13 @@ def limits(
     whole = state.whole
     if whole is None or state.view is None or not _alike(view, state.view):
         whole = _whole(cfg, view, state)
-    rows = [_horizon(cfg, view, load, state, k, whole) for k in range(len(HORIZONS_S))]
+    rows = [_horizon(cfg, view, load, state, k, whole) for k in range(len(_KEPT))]
     charge_left_a = _left(cfg, state.charge_left_a, cfg.charge_max_a, verdict.charge, passed_s, blind=verdict.blind)
     discharge_left_a = _left(
         cfg, state.discharge_left_a, cfg.discharge_max_a, verdict.discharge, passed_s, blind=verdict.blind
     )
-    charge = tuple(_capped(_capped(row[0], charge_left_a, word), caps.charge_a, OUTSIDE) for row in rows)
-    discharge = tuple(_capped(_capped(row[1], discharge_left_a, word), caps.discharge_a, OUTSIDE) for row in rows)
+    charge = tuple([_capped(_capped(row[0], charge_left_a, word), caps.charge_a, OUTSIDE) for row in rows])
+    discharge = tuple([_capped(_capped(row[1], discharge_left_a, word), caps.discharge_a, OUTSIDE) for row in rows])
     rise = passed_s / cfg.rise_s
     charge_a = min(charge[COMMANDED].current_a, state.charge_a + cfg.charge_max_a * rise)
     discharge_a = min(discharge[COMMANDED].current_a, state.discharge_a + cfg.discharge_max_a * rise)
@@ -243,8 +244,8 @@ def _horizon(
         discharge.append((-view.current_a + (view.low[0] - cfg.low_v) / ohm, "cell voltage", view.low[1]))
     charge += whole.charge
     discharge += whole.discharge
-    charge.append((_rms_left(cfg.charge_rms_a, load.charge_a2, HORIZONS_S[k]), "load of the last minute", 0))
-    discharge.append((_rms_left(cfg.discharge_rms_a, load.discharge_a2, HORIZONS_S[k]), "load of the last minute", 0))
+    charge.append((_rms_left(cfg.charge_rms_a, load.charge_a2, _KEPT[k]), "load of the last minute", 0))
+    discharge.append((_rms_left(cfg.discharge_rms_a, load.discharge_a2, _KEPT[k]), "load of the last minute", 0))
     return _least(cfg, charge, view, 1, ohm), _least(cfg, discharge, view, -1, ohm)
 
 
@@ -259,9 +260,8 @@ def _least(cfg: DeratingConfig, options: Sequence[_Option], view: _View, sign: i
     return Limited(allowed_a, allowed_a * end_v * cfg.series, name, at)
 
 
-def _rms_left(bound_a: float, now_a2: float, seconds: float) -> float:
-    """Give the current that takes the mean square of the last minute to its bound in that time."""
-    keep = math.exp(-seconds / RMS_TAU_S)
+def _rms_left(bound_a: float, now_a2: float, keep: float) -> float:
+    """Give the current that takes the mean square of the last minute, of which `keep` is left, to its bound."""
     return math.sqrt(max(bound_a**2 - now_a2 * keep, 0.0) / (1 - keep))
 
 

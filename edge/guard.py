@@ -99,9 +99,12 @@ def step(cfg: GuardConfig, state: State, inputs: Inputs, now_ns: int) -> tuple[S
     offset_ns = max(state.offset_ns, state.now_ns - now_ns)  # a clock that was set back goes on from where it was
     end_ns = now_ns + offset_ns
     rounds = _rounds(inputs.arrivals, offset_ns, state.now_ns, end_ns)
+    if offset_ns != state.offset_ns:
+        state = state._replace(offset_ns=offset_ns)
+    if len(rounds) == 1:  # as it nearly always is
+        return _tick(cfg, state, inputs, rounds[0][1], end_ns)
     decisions: tuple[protection.Decision, ...] = ()
     alerts: tuple[str, ...] = ()
-    state = state._replace(offset_ns=offset_ns)
     for k, (t_ns, arrivals) in enumerate(rounds, 1):
         asked = inputs if k == len(rounds) else inputs._replace(standby=False, service=False)
         state, output = _tick(cfg, state, asked, arrivals, t_ns)
@@ -121,7 +124,7 @@ def _rounds(arrivals: Sequence[Arrival], offset_ns: int, from_ns: int, end_ns: i
             rounds.append((t_ns, []))
             sources.clear()
         sources.add(arrival.source)
-        rounds[-1][1].append(arrival._replace(t_ns=t_ns))
+        rounds[-1][1].append(arrival if t_ns == arrival.t_ns else arrival._replace(t_ns=t_ns))
         rounds[-1] = (t_ns, rounds[-1][1])
     rounds[-1] = (end_ns, rounds[-1][1])
     return rounds

@@ -10,11 +10,10 @@ import gc
 import os
 import signal
 import time
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 import bytewax.operators as op
@@ -30,29 +29,14 @@ from edge.decode import Plan
 from edge.link import Link, Told, inherited
 from edge.protector import Heard, Judged, ProtectorConfig, Round, State
 from edge.settings import Prepared, load_settings, prepare
+from edge.timings import Timings
 from schemas.checked import ConfigError
 
 BEAT_NS = 100_000_000
 SWEEP_NS = 10 * 10**9
 START_S = 5.0  # that the supervisor may take to say what was latched
-STEP_US = (50, 75, 100, 125, 150, 175, 200, 225, 250, 275, 300, 350, 400, 500, 750, 1000, 2000, 5000, 10_000)
 _MOST_DECISIONS = 256  # that wait for a supervisor who does not listen
 _EPOCH = timedelta(days=365)  # nothing is recovered, so nothing need be cut into epochs
-
-
-@dataclass(slots=True)
-class Timings:
-    """How long the steps took: how many up to each of STEP_US, their sum and the longest, µs."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * (len(STEP_US) + 1))
-    total_us: float = 0.0
-    longest_us: float = 0.0
-
-    def add(self, took_us: float) -> None:
-        """Count one step."""
-        self.counts[bisect_left(STEP_US, took_us)] += 1
-        self.total_us += took_us
-        self.longest_us = max(self.longest_us, took_us)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from edge.control import SERVICE, Control
 from edge.journal import ERROR, INFO, NOTICE, WARNING, Journal, level_of
 from edge.keeper import Keeper
 from edge.link import Told
-from edge.protect_flow import STEP_US
 from edge.settings import Prepared
 from edge.status import Shown
+from edge.timings import STEP_US
 
 TURN_MS = 20
 RAMP_S = 5.0  # reference for every want of knowledge: currents fall to 0 within it
