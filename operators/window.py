@@ -10,7 +10,7 @@ import numpy as np
 from bytewax.operators import KeyedStream
 from numpy.typing import NDArray
 
-from operators.kernels import sessions, window
+from operators.kernels import power, sessions, window
 from operators.shard import Packs, Slots, Step, Told, shard_step
 from schemas.events import Item, Rows, Session
 from schemas.frames import LIVE, FrameBlock
@@ -124,9 +124,9 @@ class WindowStep(Step):
             data[name] = get(name).astype(np.int32)
         for name in ("cell_min", "cell_max", "temp_max_probe", "r0_high_cell", "capacity_low_cell"):
             data[name] = _numbered(get(name))
-        for name in ("soc_low_cell", "soc_high_cell"):
+        for name in ("soc_low_cell", "soc_high_cell", "sop_discharge_cell", "sop_charge_cell"):
             data[name] = _numbered(last.pop(name))
-        for name in ("mode", "soc_source", "sop_discharge_limit", "sop_charge_limit"):
+        for name in ("mode", "soc_source", *power.LIMIT_NAMES):
             data[name] = np.nan_to_num(last.pop(name), nan=-1).astype(np.int8)
         data |= last
         return [self._rows("windows", closed.slot, data)]

@@ -73,10 +73,23 @@ TABLES: dict[str, tuple[Column, ...]] = {
     soc_low_cell i16 the cell that empties first
     soc_high_cell i16 the cell that fills first
     soe_kwh f32 energy left above the discharge limit
-    sop_discharge_w f32 discharge power for 10 s
-    sop_charge_w f32 charge power for 10 s
-    sop_discharge_limit i8 what binds it: 0 voltage, 1 current, 2 temperature, 3 SOC
-    sop_charge_limit i8 the same for charging
+    soe_std_kwh f32 its standard deviation
+    sop_discharge_2s_w f32 discharge power for 2 s
+    sop_discharge_10s_w f32 discharge power for 10 s
+    sop_discharge_30s_w f32 discharge power for 30 s
+    sop_charge_2s_w f32 charge power for 2 s
+    sop_charge_10s_w f32 charge power for 10 s
+    sop_charge_30s_w f32 charge power for 30 s
+    sop_discharge_std_w f32 standard deviation of the discharge power for 10 s
+    sop_charge_std_w f32 standard deviation of the charge power for 10 s
+    sop_discharge_2s_limit i8 what binds it: 0 voltage, 1 current, 2 temperature, 3 SOC
+    sop_discharge_10s_limit i8 the same
+    sop_discharge_30s_limit i8 the same
+    sop_charge_2s_limit i8 the same
+    sop_charge_10s_limit i8 the same
+    sop_charge_30s_limit i8 the same
+    sop_discharge_cell i16 the cell that reaches its limit first when discharging, counts from 1
+    sop_charge_cell i16 the same when charging
     r0_ohm f32 mean resistance of a cell group
     spread_soc f32 max-min of SOC over the cells, at the start of the window
     spread_r0 f32 max-min of R0 over the cells, relative to the median, at the start

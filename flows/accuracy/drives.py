@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from operators.kernels.estimate import EstimateConfig, EstimateState
 from schemas.pack import PackModel
 
 _INTERVAL_90 = 1.645  # standard deviations
+_CELL_V = 3.6  # of rated energy
 Floats = NDArray[np.float64]
 
 
@@ -28,9 +30,9 @@ class Drive:
     temp_c: Floats
     soc: Floats
 
-    def since(self, row: int) -> Drive:
-        """Give the recording from `row` on."""
-        columns = (c[row:] for c in (self.t_s, self.current_a, self.pack_v, self.temp_c, self.soc))
+    def part(self, first: int, end: int | None = None) -> Drive:
+        """Give the rows of the recording from `first` on, to the one before `end`."""
+        columns = (c[first:end] for c in (self.t_s, self.current_a, self.pack_v, self.temp_c, self.soc))
         return Drive(self.name, self.ambient_c, *columns)
 
 
@@ -44,6 +46,8 @@ class SocRow:
     rmse_pct: float
     worst_pct: float
     within_90_pct: float  # share of samples whose 90 % interval holds the truth; 90 would be right
+    nis: float  # mean square of the innovation over its standard deviation; 1 where errors were white
+    energy_rmse_pct: float  # of the energy left until the recording's end, of the full pack's
 
 
 def soc_errors(
@@ -53,9 +57,32 @@ def soc_errors(
 
     Without `cells_seen` it gets the pack voltage alone, else every cell group at its share of it.
     """
+    known = drive.soc[~np.isnan(drive.soc)]
+    cfg = replace(cfg, reserve_soc=min(max(float(known[-1]), 0.0), 0.99)) if known.size else cfg
+    out = estimated(pack, cfg, drive, cells_seen=cells_seen, offset_a=offset_a)
+    counts = (drive.t_s - drive.t_s[0] >= settling_s) & ~np.isnan(drive.soc)
+    error = (out["soc"] - drive.soc)[counts]
+    energy = (1e3 * out["soe_kwh"] - _energy_left_wh(drive))[counts] / (pack.usable_ah * pack.series * _CELL_V)
+    within = np.abs(error) <= _INTERVAL_90 * out["soc_std"][counts]
+    return SocRow(
+        test=drive.name,
+        ambient_c=drive.ambient_c,
+        samples=int(counts.sum()),
+        rmse_pct=float(100 * np.sqrt(np.mean(error**2))),
+        worst_pct=float(100 * np.abs(error).max()),
+        within_90_pct=float(100 * within.mean()),
+        nis=float(np.nanmean(np.square(out["innov_v"] / out["innov_std_v"])[counts])),
+        energy_rmse_pct=float(100 * np.sqrt(np.mean(energy**2))),
+    )
+
+
+def estimated(
+    pack: PackModel, cfg: EstimateConfig, drive: Drive, *, cells_seen: bool, offset_a: float = 0.0
+) -> dict[str, NDArray[Any]]:
+    """Run the estimator over a drive; its columns, by name."""
     n = drive.t_s.size
     volts = drive.pack_v / pack.series if cells_seen else np.full(n, np.nan)
-    out = kernel.step(
+    return kernel.step(
         cfg,
         EstimateState.empty(1, pack.series, pack.probes),
         kernel.parameters(pack),
@@ -68,17 +95,13 @@ def soc_errors(
         cell_v=np.repeat(volts[:, None], pack.series, axis=1).astype(np.float32),
         temp_c=np.repeat(drive.temp_c[:, None], pack.probes, axis=1).astype(np.float32),
     )
-    counts = (drive.t_s - drive.t_s[0] >= settling_s) & ~np.isnan(drive.soc)
-    error = (out["soc"] - drive.soc)[counts]
-    within = np.abs(error) <= _INTERVAL_90 * out["soc_std"][counts]
-    return SocRow(
-        test=drive.name,
-        ambient_c=drive.ambient_c,
-        samples=int(counts.sum()),
-        rmse_pct=float(100 * np.sqrt(np.mean(error**2))),
-        worst_pct=float(100 * np.abs(error).max()),
-        within_90_pct=float(100 * within.mean()),
-    )
+
+
+def _energy_left_wh(drive: Drive) -> Floats:
+    """Give what the pack still delivers from each row to the last, Wh."""
+    dt_s = np.diff(drive.t_s, prepend=drive.t_s[0])
+    given = np.cumsum(-drive.current_a * drive.pack_v * dt_s) / 3600
+    return np.asarray(given[-1] - given)
 
 
 def pooled_rmse_pct(rows: Sequence[SocRow]) -> float:

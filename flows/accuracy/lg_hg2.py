@@ -34,9 +34,12 @@ def figures(data: Path) -> dict[str, float]:
         found["lg_hg2_soc_warm_mean_rmse_pct"] = mean_rmse_pct(warm)
         found["lg_hg2_soc_warm_worst_file_pct"] = max(r.rmse_pct for r in warm)
         found["lg_hg2_soc_warm_worst_point_pct"] = max(r.worst_pct for r in warm)
+        found["lg_hg2_soe_warm_worst_file_pct"] = max(r.energy_rmse_pct for r in warm)
+        found["lg_hg2_soe_warm_mean_rmse_pct"] = float(np.mean([r.energy_rmse_pct for r in warm]))
     if cold:
         found["lg_hg2_soc_cold_worst_file_pct"] = max(r.rmse_pct for r in cold)
     found["lg_hg2_soc_interval_90_covers_pct"] = covered_pct(rows)
+    found["lg_hg2_soc_nis"] = float(np.average([r.nis for r in rows], weights=[r.samples for r in rows]))
     every: list[SocRow] = []
     for ambient_c, (whole, third) in left_out(data).items():
         at = f"lg_hg2_left_out_{ambient_c:+.0f}c".replace("+", "p").replace("-", "m")
@@ -46,6 +49,7 @@ def figures(data: Path) -> dict[str, float]:
         every += whole
     if every:
         found["lg_hg2_left_out_interval_90_covers_pct"] = covered_pct(every)
+        found["lg_hg2_left_out_nis"] = float(np.average([r.nis for r in every], weights=[r.samples for r in every]))
     return found
 
 
@@ -76,7 +80,7 @@ def left_out(data: Path, below_c: float = 0.0) -> dict[float, tuple[list[SocRow]
         errors = partial(_errors, pack, EstimateConfig())
         whole, third = found.setdefault(drive.ambient_c, ([], []))
         whole.append(errors(drive))
-        third.append(errors(drive.since(drive.t_s.size // 3)))
+        third.append(errors(drive.part(drive.t_s.size // 3)))
     return found
 
 

@@ -13,12 +13,16 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from flows.accuracy import bmw_i3, faults, lg_hg2
+from flows.accuracy import bmw_i3, faults, leaf_cell, lg_hg2
 from flows.accuracy.ev_faults import weak_cells
 from schemas.checked import ConfigError
 
 # Folder of recordings → its figures by name; the name ends in the unit.
-SETS: dict[str, Callable[[Path], dict[str, float]]] = {"lg_hg2": lg_hg2.figures, "bmw_i3_trips": bmw_i3.figures}
+SETS: dict[str, Callable[[Path], dict[str, float]]] = {
+    "lg_hg2": lg_hg2.figures,
+    "leaf_cell": leaf_cell.figures,
+    "bmw_i3_trips": bmw_i3.figures,
+}
 
 # What a figure should be, (at least, at most), by pattern of its name; the first that fits.
 _GOALS: dict[str, tuple[float, float]] = {
@@ -38,6 +42,7 @@ _GOALS: dict[str, tuple[float, float]] = {
     "lg_hg2_soc_warm_mean_rmse_pct": (0.0, 0.55),
     "lg_hg2_soc_warm_worst_file_pct": (0.0, 0.80),
     "lg_hg2_soc_warm_worst_point_pct": (0.0, 3.0),
+    "lg_hg2_soe_warm_*": (0.0, 1.0),
     "lg_hg2_soc_cold_worst_file_pct": (0.0, 0.9),
     "lg_hg2_left_out_m20c*_mean_rmse_pct": (0.0, 1.2),
     "lg_hg2_left_out_m20c*_worst_file_pct": (0.0, 2.5),
@@ -48,6 +53,11 @@ _GOALS: dict[str, tuple[float, float]] = {
     "bmw_i3_soc_worst_trip_pct": (0.0, 4.0),
     "bmw_i3_capacity_car_soc_median_ah": (61.2, 62.4),
     "bmw_i3_capacity_car_soc_iqr_ah": (0.0, 1.0),
+    "bmw_i3_capacity_own_soc_ah": (59.95, 63.65),
+    "bmw_i3_capacity_own_soc_low_ah": (0.0, 61.8),
+    "bmw_i3_capacity_own_soc_high_ah": (61.8, np.inf),
+    "leaf_cell_sop_10c_*": (0.0, 10.0),
+    "leaf_cell_sop_*": (0.0, 5.0),
 }
 
 
@@ -101,8 +111,10 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _told(bounds: tuple[float, float] | None) -> str:
-    if bounds is None or bounds[1] == np.inf:
+    if bounds is None:
         return ""
+    if bounds[1] == np.inf:
+        return f"≥ {bounds[0]:g}" if bounds[0] else ""
     if bounds[0] == bounds[1]:
         return f"{bounds[0]:g}"
     return f"≤ {bounds[1]:g}" if not bounds[0] else f"{bounds[0]:g} … {bounds[1]:g}"

@@ -75,17 +75,20 @@ class EstimateConfig:
     cell_skew: float = 0.2
     cell_outlier: float = 4.0  # a residual counts up to this many standard deviations
     flat_v: float = 0.1  # V per unit SOC (1 mV/%): where OCV is flatter, cell differences are not observable
-    pulse_s: float = 10.0  # of SOP
     power_memory_s: float = 600.0  # SOE assumes the mean discharge power of the past
+    reserve_soc: float = 0.0  # SOE counts down to this SOC
 
     def __post_init__(self) -> None:
         """Check every value; raises ValueError naming it and what is accepted."""
         if self.initial_soc == self.initial_soc and not 0 <= self.initial_soc <= 1:
             msg = f"initial_soc must be in 0..1, or NaN for the first voltage's; got {self.initial_soc}"
             raise ValueError(msg)
+        if not 0 <= self.reserve_soc < 1:
+            msg = f"reserve_soc must be ≥ 0 and < 1; got {self.reserve_soc}"
+            raise ValueError(msg)
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.name != "initial_soc" and not 0 < value < float("inf"):
+            if f.name not in {"initial_soc", "reserve_soc"} and not 0 < value < float("inf"):
                 msg = f"{f.name} must be > 0; got {value}"
                 raise ValueError(msg)
 
@@ -124,6 +127,7 @@ class Parameters(NamedTuple):
     """A pack model as the loops read it."""
 
     table: NDArray[np.float64]  # as ocv.table
+    r_to: NDArray[np.float64]  # as ocv.resistance_to
     tau_s: NDArray[np.float64]  # (BRANCHES,)
     charge_share: NDArray[np.float64]  # (K,) as power.derating
     discharge_share: NDArray[np.float64]
@@ -137,6 +141,7 @@ def parameters(pack: PackModel) -> Parameters:
     at_c = np.arange(-60.0, 101.0)
     return Parameters(
         ocv.table(grid),
+        ocv.resistance_to(grid),
         ocv.time_constants(grid),
         np.interp(at_c, pack.derating.temp_c, pack.derating.charge),
         np.interp(at_c, pack.derating.temp_c, pack.derating.discharge),
@@ -173,16 +178,20 @@ def _plain(cfg: EstimateConfig) -> Any:  # noqa: ANN401 - a tuple with the names
 # The columns that come out, by type; their places in the arrays that the loops fill.
 _F64 = ("soc", "z_med")
 _F32 = (
-    "soc_std", "r0_ohm", "v_med", "innov_v", "soe_kwh", "sop_discharge_w", "sop_charge_w",
-    "d_soc_std", "d_r0_std", "d_q_std", "capacity_ah", "q_med_ah",
+    "soc_std", "r0_ohm", "v_med", "innov_v", "innov_std_v", "soe_kwh", "soe_std_kwh", "d_soc_std", "d_r0_std",
+    "d_q_std", "capacity_ah", "q_med_ah", *power.STD_NAMES, *power.NAMES,
 )  # fmt: skip
-_I8 = ("soc_source", "sop_discharge_limit", "sop_charge_limit")
-_I16 = ("soc_low_cell", "soc_high_cell")
+_I8 = ("soc_source", *power.LIMIT_NAMES)
+_I16 = ("soc_low_cell", "soc_high_cell", "sop_discharge_cell", "sop_charge_cell")
 _CELLS = ("d_soc", "d_r0", "d_q", "resid_v")
 _SOC, _Z_MED = range(2)
-_SOC_STD, _R0, _V_MED, _INNOV, _SOE, _SOP_OUT, _SOP_IN, _D_SOC_STD, _D_R0_STD, _D_Q_STD, _CAPACITY, _Q_MED = range(12)
-_SOURCE, _OUT_LIMIT, _IN_LIMIT = range(3)
-_LOW, _HIGH = range(2)
+(
+    _SOC_STD, _R0, _V_MED, _INNOV, _INNOV_STD, _SOE, _SOE_STD, _D_SOC_STD, _D_R0_STD, _D_Q_STD, _CAPACITY, _Q_MED,
+    _SOP_STD,
+) = range(13)  # fmt: skip
+_SOP = _SOP_STD + 2
+_SOURCE, _LIMIT = range(2)
+_LOW, _HIGH, _OUT_CELL, _IN_CELL = range(4)
 _RESID = 3  # after the three differences
 # Rows of the scratch array, one value per cell group each.
 _KEYS, _LIFT, _ERROR, _PAIR = 0, 1, 2, 3
@@ -209,7 +218,8 @@ def step(
 
     Rows of one slot are in time order, `dt_s` (N,) is the time since its frame before (NaN: first).  Columns
     (N,): soc, z_med float64; those of _F32 in their units; soc_source (0 cells, 1 pack voltage) and the limits
-    that bind SOP (power.VOLTAGE …) int8; the cells that empty and fill first, int16, −1 where unknown.
+    that bind SOP (power.VOLTAGE …) int8; the cells that empty and fill first and those that bind SOP, int16, −1
+    where unknown.
     Columns (N, C) float32: d_soc, d_r0, d_q, resid_v; SOC of a cell group is z_med + d_soc within 0..1.
     Rows of the backfill lane are NaN and change nothing; frozen rows and rows without current change nothing but the
     uncertainty.  `soc_bms` (N,), the vehicle's own SOC, may be absent: it is read at a pack's first usable frame only.
@@ -222,7 +232,7 @@ def step(
     per_cell = np.empty((len(_CELLS), n, cells), np.float32)
     work = np.empty((_SCRATCH, max(cells, temp_c.shape[1])), np.float32)
     _walk(
-        _plain(cfg), pack.cell, pack.table, pack.tau_s, pack.charge_share, pack.discharge_share,
+        _plain(cfg), pack.cell, pack.table, pack.r_to, pack.tau_s, pack.charge_share, pack.discharge_share,
         slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_v.view(np.int32), temp_c, temp_c.view(np.int32),
         _NONE if soc_bms is None else soc_bms,
         state.core, state.cell, f64, f32, i8, i16, per_cell, work, work.view(np.int32),
@@ -235,13 +245,15 @@ def step(
 
 @njit(cache=True, error_model="numpy")
 def _walk(
-    cfg, pack, table, tau_s, charge_share, discharge_share,
+    cfg, pack, table, r_to, tau_s, charge_share, discharge_share,
     slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_bits, temp_c, temp_bits, soc_bms,
     cores, each, f64, f32, i8, i16, per_cell, work, bits,
 ):  # fmt: skip
     cells = cell_v.shape[1]
-    at, decay, kept, decay_of = np.empty(ocv.WIDTH), np.empty(BRANCHES), np.empty(BRANCHES), -1.0
-    soc.decays(tau_s, cfg.pulse_s, kept)
+    at, decay, decay_of = np.empty(ocv.WIDTH), np.empty(BRANCHES), -1.0
+    kept = np.empty((power.PULSES, BRANCHES))
+    for p in range(power.PULSES):
+        soc.decays(tau_s, power.PULSES_S[p], kept[p])
     for n in range(slot.size):
         s = slot[n]
         core, cell = cores[s], each[s]
@@ -253,7 +265,7 @@ def _walk(
         by_cell = valid > 0 and 2 * valid >= cells
         live = lane[n] != BACKFILL
         started = core[soc.STARTED] != 0.0
-        innov, drop, d_drop, learn_s, used_up = np.nan, np.nan, 0.0, 0.0, False
+        innov, innov_var, drop, d_drop, learn_s, used_up = np.nan, np.nan, np.nan, 0.0, 0.0, False
         if live:
             dt = dt_s[n] if dt_s[n] > 0.0 else 0.0
             i = np.nan if frozen else np.float64(current_a[n])
@@ -290,13 +302,15 @@ def _walk(
                 if v == v:
                     extra = 0.0 if by_cell else cfg.pack_noise_v * cfg.pack_noise_v
                     if not used_up:
-                        innov = soc.correct(core, table, tau_s, pack, cfg, at, v, i, d_drop, extra, learn_s)
+                        innov, innov_var = soc.correct(core, table, tau_s, pack, cfg, at, v, i, d_drop, extra, learn_s)
                     if by_cell and pack_cell_v == pack_cell_v:
                         share = learn_s / 3600.0 if learn_s < 3600.0 else 1.0
                         core[soc.PACK_OFFSET_V] += (pack_cell_v - v - core[soc.PACK_OFFSET_V]) * share
-                    core[soc.POWER_W] = power.mean_power(core[soc.POWER_W], -i * v * pack.cells, dt, cfg.power_memory_s)
+                    warm = power.heat(at, core, soc.U, core[soc.SCALE], i)
+                    core[soc.POWER_W] = power.mean(core[soc.POWER_W], -i * v * pack.cells, dt, cfg.power_memory_s)
+                    core[soc.HEAT_W] = power.mean(core[soc.HEAT_W], warm, dt, cfg.power_memory_s)
         f32[_V_MED, n] = v_med if by_cell else np.nan
-        f32[_INNOV, n] = innov
+        f32[_INNOV, n], f32[_INNOV_STD, n] = innov, math.sqrt(innov_var)
         i8[_SOURCE, n] = CELL if by_cell else PACK
         if not (live and started):
             _blank(n, f64, f32, i8, i16, per_cell)
@@ -329,22 +343,42 @@ def _walk(
         f32[_R0, n] = at[R0] * (1.0 + scale)
         capacity_ah = pack.capacity_ah / (1.0 + core[soc.FADE])
         f32[_Q_MED, n], f32[_CAPACITY, n] = capacity_ah, capacity_ah * (left + room)
-        amps = capacity_ah * 3600.0 / cfg.pulse_s  # that a whole charge gives for the pulse
-        r_pulse, u_left = power.pulse(at, core, soc.U, scale, kept, 1.0 / amps)
-        rest_v = at[OCV] + pack.hysteresis_v * core[soc.H] + core[soc.BIAS] + u_left
-        low, high = rest_v - pack.v_min, pack.v_max - rest_v
-        if by_cell:
-            low, high = power.headroom(cell, low, high, work, bits, _LIFT, _ERROR, _PAIR)
+        rest = at[OCV] + pack.hysteresis_v * core[soc.H] + core[soc.BIAS]
+        std_v = math.sqrt(at[DOCV] * at[DOCV] * (core[soc.P_ZZ] + spread) + core[soc.P_BB])
+        std_r = math.sqrt(core[soc.P_SS]) / (1.0 + scale)
         charge_now, discharge_now = power.allowed(temp_c, n, charge_share, discharge_share)
-        f32[_SOP_OUT, n], i8[_OUT_LIMIT, n] = power.sop(
-            low / r_pulse, pack.cells, r_pulse, rest_v, pack.discharge_max_a, discharge_now, left * amps
-        )
-        f32[_SOP_IN, n], i8[_IN_LIMIT, n] = power.sop(
-            high / r_pulse, pack.cells, -r_pulse, rest_v, pack.charge_max_a, charge_now, room * amps
-        )
-        drain = core[soc.POWER_W] / (pack.cells * at[OCV])
-        volts = power.soe(table, z, left, temp, scale, drain if drain > 0.0 else 0.0, pack.v_min, at)
+        first, last = -1, -1  # cell groups that bind
+        for p in range(power.PULSES):
+            amps = capacity_ah * 3600.0 / power.PULSES_S[p]  # that a whole charge gives for the pulse
+            r_pulse, u_left = power.pulse(at, core, soc.U, scale, kept[p], 1.0 / amps)
+            low, high = rest + u_left - pack.v_min, pack.v_max - rest - u_left
+            low_a, high_a = low / r_pulse, high / r_pulse
+            if by_cell:
+                if p == 0:
+                    first, last = power.binding(cell, low, high, work, bits, _LIFT, _ERROR, _PAIR)
+                low, high = max(low + work[_LIFT, first], 0.0), max(high - work[_LIFT, last], 0.0)
+                low_a, high_a = low * work[_ERROR, first] / r_pulse, high * work[_ERROR, last] / r_pulse
+            out, out_limit = power.sop(
+                low_a, pack.cells, r_pulse, rest + u_left, pack.discharge_max_a, discharge_now, left * amps
+            )
+            back, in_limit = power.sop(
+                high_a, pack.cells, -r_pulse, rest + u_left, pack.charge_max_a, charge_now, room * amps
+            )
+            f32[_SOP + 2 * p, n], f32[_SOP + 2 * p + 1, n] = out, back
+            i8[_LIMIT + 2 * p, n], i8[_LIMIT + 2 * p + 1, n] = out_limit, in_limit
+            if p == 0:
+                f32[_SOP_STD, n] = power.sop_std(out, out_limit, low, std_v, std_r)
+                f32[_SOP_STD + 1, n] = power.sop_std(back, in_limit, high, std_v, std_r)
+        i16[_OUT_CELL, n], i16[_IN_CELL, n] = first, last
+        drain = (core[soc.POWER_W] / pack.cells + core[soc.HEAT_W]) / at[OCV]  # A, of the load to come
+        drain = drain if drain > 0.0 and core[soc.POWER_W] > 0.0 else 0.0
+        loss_v = power.loss(at, core[soc.HEAT_W], scale, drain)
+        at_ocv = at[OCV]  # before `at` is overwritten
+        volts = power.soe(table, r_to, z, max(left - cfg.reserve_soc, 0.0), temp, scale, drain, loss_v, pack.v_min, at)
         f32[_SOE, n] = volts * capacity_ah * pack.cells * 1e-3
+        std_z = at_ocv * capacity_ah * pack.cells * 1e-3 * f32[_SOC_STD, n]
+        std_q = f32[_SOE, n] * math.sqrt(core[soc.P_QQ]) / (1.0 + core[soc.FADE])
+        f32[_SOE_STD, n] = math.sqrt(std_z * std_z + std_q * std_q)
 
 
 @njit(cache=True, error_model="numpy")
@@ -355,8 +389,10 @@ def _blank(n, f64, f32, i8, i16, per_cell):
     for k in range(f32.shape[0]):
         if k != _V_MED:
             f32[k, n] = np.nan
-    i8[_OUT_LIMIT, n] = i8[_IN_LIMIT, n] = -1
-    i16[_LOW, n] = i16[_HIGH, n] = -1
+    for k in range(_LIMIT, i8.shape[0]):
+        i8[k, n] = -1
+    for k in range(i16.shape[0]):
+        i16[k, n] = -1
     for k in range(per_cell.shape[0]):
         for c in range(per_cell.shape[2]):
             per_cell[k, n, c] = np.nan

@@ -41,6 +41,14 @@ def table(grid: PackGrid) -> NDArray[np.float64]:
     return out
 
 
+def resistance_to(grid: PackGrid) -> NDArray[np.float64]:
+    """Give the integral of the steady-state resistance over SOC from empty, ohm: (T, K)."""
+    steady = grid.r0 + sum(grid.rb, start=np.zeros_like(grid.r0))
+    out = np.zeros_like(steady)
+    out[:, 1:] = np.cumsum((steady[:, 1:] + steady[:, :-1]) / 2 * np.diff(grid.soc), axis=1)
+    return out
+
+
 def time_constants(grid: PackGrid) -> NDArray[np.float64]:
     """Give tau_s (BRANCHES,) in s; absent branches have 1 s, and no resistance in the table."""
     tau_s = np.ones(BRANCHES)
@@ -62,6 +70,18 @@ def look_up(table, soc, temp_c, out):
         out[j] = (
             w00 * table[t, k, j] + w01 * table[t, k + 1, j] + w10 * table[t + 1, k, j] + w11 * table[t + 1, k + 1, j]
         )
+
+
+@njit(cache=True, error_model="numpy")
+def one_at(table, soc, temp_c):
+    """Look up `table` (T, K), clamped at the edges."""
+    x = min(max(soc, 0.0), 1.0) * (table.shape[1] - 1)
+    y = min(max((temp_c - TEMP_MIN_C) / TEMP_STEP_C, 0.0), table.shape[0] - 1.0)
+    k = min(int(x), table.shape[1] - 2)
+    t = min(int(y), table.shape[0] - 2)
+    low = table[t, k] + (x - k) * (table[t, k + 1] - table[t, k])
+    high = table[t + 1, k] + (x - k) * (table[t + 1, k + 1] - table[t + 1, k])
+    return low + (y - t) * (high - low)
 
 
 @njit(cache=True, error_model="numpy")

@@ -1,4 +1,4 @@
-"""What a pack can still do: energy to the discharge limit, and power for ten seconds with what binds it.
+"""What a pack can still do: energy to the discharge limit, and power for 2, 10 and 30 s with what binds it.
 
 Power follows the circuit model to the end of the pulse: with R_t = R0 + Σ R_b (1 − exp(−t/τ_b)) + OCV' t / Q the
 current that brings the limiting cell group to its voltage limit is |OCV − V_limit| / R_t, and power is that current
@@ -13,21 +13,30 @@ import numpy as np
 from numba import njit
 
 from operators.kernels.imbalance import D_R0, smallest
-from operators.kernels.ocv import BRANCHES, DOCV, ENERGY, OCV, R0, RB, look_up
+from operators.kernels.ocv import BRANCHES, DOCV, ENERGY, OCV, R0, RB, look_up, one_at
 
 VOLTAGE, CURRENT, TEMPERATURE, CHARGE = 0, 1, 2, 3  # what binds
+PULSES_S = (10.0, 2.0, 30.0)  # the first says which cell groups bind: what differs between them is common to all
+PULSES = len(PULSES_S)
+NAMES = tuple(f"sop_{way}_{s:.0f}s_w" for s in PULSES_S for way in ("discharge", "charge"))
+LIMIT_NAMES = tuple(name.replace("_w", "_limit") for name in NAMES)
+STD_NAMES = ("sop_discharge_std_w", "sop_charge_std_w")  # of the first duration
+_MODEL = 0.03  # of a pulse's resistance that fitted tables miss (leaf_cell, 10 … 40 °C)
 
 _HALVINGS = 7
+_SWINGS = 4.0  # rms of a load over its mean: 2.7 on LA92
+_LEAST_A = 1e-6
+_LEAST_OHM = 1e-12  # of a branch that a pack file does not have
 _R_MIN = np.float32(0.1)  # of the median resistance: no cell is taken for better than that
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def headroom(cell, low, high, work, bits, lift, share, pair):
-    """Find the room of the cell groups that limit a pulse: (V above the discharge limit, V below the charge limit).
+def binding(cell, low, high, work, bits, lift, share, pair):
+    """Find the cell groups that reach their limit with the least current: (discharging, charging).
 
-    `low` and `high` are those of the median cell group at the end of a pulse without current, `work[lift]` how far
-    each OCV is above the median's.  The room of each is divided by its resistance over the median's.
-    `work[share]`, `work[pair]` and the next are overwritten; `bits` is the same memory as int32.
+    `low` and `high` are V between the median cell group at the end of a pulse without current and its limits,
+    `work[lift]` how far each OCV is above the median's.  Writes the median's resistance over that of each into
+    `work[share]`; `work[pair]` and the next are overwritten; `bits` is the same memory as int32.
     """
     one, zero = np.float32(1.0), np.float32(0.0)
     a, b = np.float32(low), np.float32(high)
@@ -40,8 +49,7 @@ def headroom(cell, low, high, work, bits, lift, share, pair):
     for c in range(cell.shape[1]):
         x = (b - work[lift, c]) * work[share, c]
         work[pair + 1, c] = x if x > zero else zero
-    first, second = smallest(bits, pair, cell.shape[1]), smallest(bits, pair + 1, cell.shape[1])
-    return np.float64(work[pair, first]), np.float64(work[pair + 1, second])
+    return smallest(bits, pair, cell.shape[1]), smallest(bits, pair + 1, cell.shape[1])
 
 
 @njit(cache=True, error_model="numpy")
@@ -77,13 +85,25 @@ def sop(volts, cells, r_pulse, rest_v, allowed_a, derated, charge_a):
 
 
 @njit(cache=True, error_model="numpy")
-def soe(table, z, left, temp_c, scale, amps, v_min, at):
+def sop_std(watts, limit, volts_left, std_v, std_r):
+    """Give the standard deviation of a power in W: current to a voltage limit is as uncertain as its way there.
+
+    `volts_left` is V from rest to the limit, `std_v` of the rest voltage, `std_r` of the resistance in proportion.
+    """
+    if limit != VOLTAGE or not volts_left > 0.0:
+        return watts * _MODEL
+    return watts * math.sqrt(std_r * std_r + _MODEL * _MODEL + (std_v / volts_left) ** 2)
+
+
+@njit(cache=True, error_model="numpy")
+def soe(table, r_to, z, left, temp_c, scale, amps, loss_v, v_min, at):
     """Give the energy of one Ah·cell group's worth of charge above the limit, in V (times Ah and groups: Wh).
 
-    From SOC `z` down by `left`, or to where the cell under `amps` reaches `v_min`, less the loss in the
-    steady-state resistance on the way.  `at` (WIDTH,) holds the table's values at `z`, and is overwritten.
+    From SOC `z` down by `left`, or to where the cell under `amps` reaches `v_min`, less the loss on the way:
+    `loss_v`, heat per charge, here, and elsewhere as the steady-state resistance, whose integral is `r_to`.  `at`
+    (WIDTH,) holds the table's values at `z`, and is overwritten.
     """
-    top, r_high = at[ENERGY], _steady(at)
+    top, r_here = at[ENERGY], _steady(at)
     low, high = max(z - left, 0.0), z
     if _loaded(table, low, temp_c, scale, amps, at) < v_min:
         for _ in range(_HALVINGS):
@@ -94,10 +114,28 @@ def soe(table, z, left, temp_c, scale, amps, v_min, at):
                 high = middle
         low = 0.5 * (low + high)
     look_up(table, low, temp_c, at)
-    bottom, r_low = at[ENERGY], _steady(at)
-    look_up(table, 0.5 * (low + z), temp_c, at)
-    r = (r_low + 4.0 * _steady(at) + r_high) / 6.0  # Simpson over the way
-    return max(top - bottom - (1.0 + scale) * r * amps * (z - low), 0.0)
+    way = one_at(r_to, z, temp_c) - one_at(r_to, low, temp_c)
+    return max(top - at[ENERGY] - loss_v * way / r_here, 0.0)
+
+
+@njit(cache=True, error_model="numpy")
+def heat(at, core, u, scale, i):
+    """Give the heat in W of the median cell group under current `i`: i² R0 and u² / R of each branch."""
+    watts = i * i * at[R0]
+    for b in range(BRANCHES):
+        watts += core[u + b] * core[u + b] / max(at[RB + b], _LEAST_OHM)
+    return (1.0 + scale) * watts
+
+
+@njit(cache=True, error_model="numpy")
+def loss(at, heat_w, scale, amps):
+    """Give the heat per charge in V under a load of mean current `amps` ≥ 0 that has lately made `heat_w`.
+
+    Where the load has mostly gone to and fro, its heat says little about the one to come, and counts less.
+    """
+    rms = math.sqrt(heat_w / ((1.0 + scale) * _steady(at)))  # A, were it constant
+    least = max(amps, rms / _SWINGS, _LEAST_A)
+    return heat_w * amps / (least * least)
 
 
 @njit(cache=True, error_model="numpy")
@@ -115,8 +153,8 @@ def _loaded(table, z, temp_c, scale, amps, at):
 
 
 @njit(cache=True, error_model="numpy")
-def mean_power(before_w, watts, dt_s, memory_s):
-    """Average discharge power exponentially over the past `memory_s`."""
+def mean(before_w, watts, dt_s, memory_s):
+    """Average power exponentially over the past `memory_s`."""
     return watts + (before_w - watts) * math.exp(-dt_s / memory_s)
 
 

@@ -37,7 +37,8 @@ U_VAR = U + BRANCHES  # V², what is not known of each
 H = U_VAR + BRANCHES  # hysteresis, −1 … 1
 PACK_OFFSET_V = H + 1  # pack_v / C − median cell
 POWER_W = PACK_OFFSET_V + 1  # mean discharge power, exponentially over the past
-SOC_END = POWER_W + 1
+HEAT_W = POWER_W + 1  # mean heat of the median cell group, alike: what a load that swings loses beyond its mean
+SOC_END = HEAT_W + 1
 
 P_ZZ_MAX = 1.0 / 12.0  # of a SOC about which nothing is known
 _P_ZZ_MIN = 1e-8
@@ -221,7 +222,7 @@ def wake(core, cell, cfg, at, v, i, silence_s):
 
 @njit(cache=True, error_model="numpy")
 def correct(core, table, tau_s, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
-    """Learn from the voltage `v` of the median cell group under current `i`; the innovation in V.
+    """Learn from the voltage `v` of the median cell group under current `i`; the innovation and its variance, V, V².
 
     `at` (WIDTH,) holds the table's values here; `d_drop` is the step of i·R0 in V since the
     frame before (cells are read one after another), `extra_var` V² what the source of `v` adds to the noise.  The
@@ -270,7 +271,7 @@ def correct(core, table, tau_s, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
             core[k] -= part * seen[b]
             k += 1
     core[P_ZZ] = max(core[P_ZZ], _P_ZZ_MIN)
-    return innov
+    return innov, total
 
 
 @njit(cache=True, error_model="numpy")

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from operators.kernels import power
 from operators.kernels.extremes import extremes, where
 from operators.kernels.rows import copy, fill
 from schemas.frames import LIVE, FrameBlock
@@ -24,9 +25,9 @@ ACC = (
 )  # fmt: skip
 # Columns of the last frame: a derived or context column, as it is.
 LAST = (
-    "mode", "soc", "soc_std", "soc_source", "soc_low_cell", "soc_high_cell", "soe_kwh", "sop_discharge_w",
-    "sop_charge_w",
-    "sop_discharge_limit", "sop_charge_limit", "r0_ohm", "soc_bms", "odo_km", "lat_deg", "lon_deg", "ambient_c",
+    "mode", "soc", "soc_std", "soc_source", "soc_low_cell", "soc_high_cell", "soe_kwh", "soe_std_kwh",
+    *power.NAMES, *power.STD_NAMES, *power.LIMIT_NAMES, "sop_discharge_cell", "sop_charge_cell",
+    "r0_ohm", "soc_bms", "odo_km", "lat_deg", "lon_deg", "ambient_c",
 )  # fmt: skip
 _A = {name: i for i, name in enumerate(ACC)}
 (

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from operators.kernels import power
 from schemas.frames import FrameBlock, make_block
 from schemas.ids import hash64
 
@@ -65,6 +66,7 @@ def estimated(block: FrameBlock, **columns: Any) -> FrameBlock:
         "z_med": np.full(n, 0.5),
         "v_med": np.nanmedian(block.cell_v, axis=1).astype(f4) if c and n else np.full(n, np.nan, f4),
         "innov_v": np.zeros(n, f4),
+        "innov_std_v": np.full(n, 0.01, f4),
         "d_soc": np.zeros((n, c), f4),
         "d_r0": np.zeros((n, c), f4),
         "d_q": np.zeros((n, c), f4),
@@ -76,10 +78,10 @@ def estimated(block: FrameBlock, **columns: Any) -> FrameBlock:
         "capacity_ah": np.full(n, 60.0, f4),
         "q_med_ah": np.full(n, 60.0, f4),
         "soe_kwh": np.full(n, 6.0, f4),
-        "sop_discharge_w": np.full(n, 1e5, f4),
-        "sop_charge_w": np.full(n, 5e4, f4),
-        "sop_discharge_limit": np.zeros(n, np.int8),
-        "sop_charge_limit": np.zeros(n, np.int8),
+        "soe_std_kwh": np.full(n, 0.1, f4),
+        **{name: np.full(n, 1e5 if "discharge" in name else 5e4, f4) for name in (*power.NAMES, *power.STD_NAMES)},
+        **dict.fromkeys(power.LIMIT_NAMES, np.zeros(n, np.int8)),
+        **dict.fromkeys(("sop_discharge_cell", "sop_charge_cell"), np.zeros(n, np.int16)),
         "soc_low_cell": np.zeros(n, np.int16),
         "soc_high_cell": np.zeros(n, np.int16),
     }

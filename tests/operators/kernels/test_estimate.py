@@ -86,7 +86,7 @@ def test_what_comes_out_is_in_range_whatever_goes_in(seed: int) -> None:
     for k in ("soc", "z_med"):
         v = out[k][known]
         assert ((v >= 0) & (v <= 1) | np.isnan(v)).all(), k
-    for k in ("soc_std", "sop_discharge_w", "sop_charge_w", "soe_kwh", "capacity_ah", "r0_ohm"):
+    for k in ("soc_std", "sop_discharge_10s_w", "sop_charge_10s_w", "soe_kwh", "capacity_ah", "r0_ohm"):
         v = out[k][known]
         assert (np.isfinite(v) & (v >= 0)).all(), k
     assert np.isnan(out["soc"][columns["lane"] == BACKFILL]).all()

@@ -36,47 +36,47 @@ def at_rest(
 def test_discharge_power_takes_the_cell_to_its_lower_limit() -> None:
     out, ocv = at_rest()
     v_min = parameters(PACK).cell.v_min
-    assert out["sop_discharge_limit"] == kernel.VOLTAGE
-    assert out["sop_discharge_w"] == pytest.approx(3 * v_min * (ocv - v_min) / R_60_PCT, rel=0.03)
+    assert out["sop_discharge_10s_limit"] == kernel.VOLTAGE
+    assert out["sop_discharge_10s_w"] == pytest.approx(3 * v_min * (ocv - v_min) / R_60_PCT, rel=0.03)
 
 
 def test_charge_power_takes_the_cell_to_its_upper_limit() -> None:
     out, ocv = at_rest()
     v_max = parameters(PACK).cell.v_max
-    assert out["sop_charge_limit"] == kernel.VOLTAGE
-    assert out["sop_charge_w"] == pytest.approx(3 * v_max * (v_max - ocv) / R_60_PCT, rel=0.03)
+    assert out["sop_charge_10s_limit"] == kernel.VOLTAGE
+    assert out["sop_charge_10s_w"] == pytest.approx(3 * v_max * (v_max - ocv) / R_60_PCT, rel=0.03)
 
 
 def test_the_cell_with_the_highest_resistance_limits_the_pack() -> None:
     out, ocv = at_rest(d_r0=0.5)
     v_min = parameters(PACK).cell.v_min
     amps = (ocv - v_min) / R_60_PCT / 1.5  # the filter takes the whole pulse's resistance for 50 % more
-    assert out["sop_discharge_w"] == pytest.approx(3 * amps * (ocv - amps * R_60_PCT), rel=0.04)
+    assert out["sop_discharge_10s_w"] == pytest.approx(3 * amps * (ocv - amps * R_60_PCT), rel=0.04)
 
 
 def test_the_emptiest_cell_limits_discharge_and_not_charge() -> None:
     low, _ = at_rest(soc=0.3, d_soc=-0.02)
     even, _ = at_rest(soc=0.3)
-    assert low["sop_discharge_w"] < 0.99 * even["sop_discharge_w"]
-    assert low["sop_charge_w"] == pytest.approx(even["sop_charge_w"], rel=0.01)
+    assert low["sop_discharge_10s_w"] < 0.99 * even["sop_discharge_10s_w"]
+    assert low["sop_charge_10s_w"] == pytest.approx(even["sop_charge_10s_w"], rel=0.01)
 
 
 def test_the_packs_own_current_limit_binds_where_it_is_smaller() -> None:
     out, ocv = at_rest(replace(PACK, discharge_max_a=100.0, charge_max_a=50.0))
-    assert (out["sop_discharge_limit"], out["sop_charge_limit"]) == (kernel.CURRENT, kernel.CURRENT)
-    assert out["sop_discharge_w"] == pytest.approx(3 * 100 * (ocv - 100 * R_10S), rel=0.01)
-    assert out["sop_charge_w"] == pytest.approx(3 * 50 * (ocv + 50 * R_10S), rel=0.01)
+    assert (out["sop_discharge_10s_limit"], out["sop_charge_10s_limit"]) == (kernel.CURRENT, kernel.CURRENT)
+    assert out["sop_discharge_10s_w"] == pytest.approx(3 * 100 * (ocv - 100 * R_10S), rel=0.01)
+    assert out["sop_charge_10s_w"] == pytest.approx(3 * 50 * (ocv + 50 * R_10S), rel=0.01)
 
 
 def test_cold_takes_charge_power_to_zero_and_says_so() -> None:
     out, _ = at_rest(replace(PACK, discharge_max_a=300.0, charge_max_a=150.0), temp_c=-40.0)
-    assert out["sop_charge_w"] == 0.0
-    assert out["sop_charge_limit"] == kernel.TEMPERATURE
+    assert out["sop_charge_10s_w"] == 0.0
+    assert out["sop_charge_10s_limit"] == kernel.TEMPERATURE
 
 
 def test_an_empty_pack_gives_no_power() -> None:
     out, _ = at_rest(replace(PACK, discharge_max_a=300.0), soc=0.06, d_soc=-0.055)
-    assert out["sop_discharge_w"] < 1500.0
+    assert out["sop_discharge_10s_w"] < 1500.0
 
 
 def test_energy_without_load_is_the_area_under_the_curve() -> None:
@@ -99,3 +99,43 @@ def test_energy_under_load_is_what_a_discharge_then_gives() -> None:
     left = given[-1] - given
     whole = 50.0 * 3 * 3.7e-3
     assert np.abs(out["soe_kwh"][1800:end] - left[1800:]).max() < 0.015 * whole
+
+
+def test_a_load_that_swings_is_told_to_lose_more_than_a_steady_one() -> None:
+    current = np.tile(np.repeat([-100.0, 0.0], 20), 75)
+    truth = simulate(PACK, current, 1.0, 0.9)
+    given = -np.cumsum(current * truth.cell_v.sum(1)) / 3.6e6
+    cfg = replace(CFG, reserve_soc=float(truth.soc[-1, 0]))
+    out = run(PACK, cfg, truth.cell_v, current)
+    error = out["soe_kwh"][1800:] - (given[-1] - given)[1800:]
+    beyond_steady = 3 * (100.0**2 / 2 - 50.0**2) * 1e-3 * 1200 / 3.6e6  # kWh lost in R0 alone
+    assert np.abs(error).max() < 0.5 * beyond_steady
+
+
+def test_energy_down_to_a_reserve_is_less_by_what_the_reserve_holds() -> None:
+    n = 200
+    truth = simulate(PACK, np.zeros(n), 1.0, 0.6)
+    whole = run(PACK, CFG, truth.cell_v, np.zeros(n))["soe_kwh"][-1]
+    kept = run(PACK, replace(CFG, reserve_soc=0.3), truth.cell_v, np.zeros(n))["soe_kwh"][-1]
+    grid = PACK.grid()
+    z = np.linspace(0, 0.3, 500)
+    v = np.interp(z, grid.soc, grid.ocv[11])
+    above = v >= parameters(PACK).cell.v_min
+    assert whole - kept == pytest.approx(3 * 50.0 * np.trapezoid(v[above], z[above]) / 1e3, rel=0.02)
+
+
+@pytest.mark.parametrize("reserve", [-0.1, 1.0, float("nan")])
+def test_a_reserve_outside_0_to_1_is_refused(reserve: float) -> None:
+    with pytest.raises(ValueError, match="reserve_soc must be ≥ 0 and < 1"):
+        EstimateConfig(reserve_soc=reserve)
+
+
+def test_the_cells_that_bind_are_named_and_longer_pulses_give_less() -> None:
+    out, _ = at_rest(d_soc=-0.03)
+    assert out["sop_discharge_cell"] == 0
+    assert out["sop_charge_cell"] in {1, 2}
+    for way in ("discharge", "charge"):
+        powers = [out[f"sop_{way}_{s}s_w"] for s in (2, 10, 30)]
+        assert powers == sorted(powers, reverse=True)
+        assert powers[0] > powers[2]
+        assert 0.02 * powers[1] < out[f"sop_{way}_std_w"] < 0.5 * powers[1]

@@ -1,0 +1,86 @@
+"""Power for seconds of a Leaf cell against what its recorded pulses show.
+
+A pulse of current I from rest moves the voltage from OCV to v after t seconds: R_t = (v − OCV) / I, and the power that
+would just reach a limit is V_lim·|OCV − V_lim| / R_t.  The estimator runs over the whole test as if 96 such cells,
+two in parallel, were a pack; what it says at the last row before a pulse is compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.accuracy.drives import Drive, estimated
+from operators.kernels.estimate import EstimateConfig, parameters
+from replay.fit.leaf import CELL_AH
+from replay.fit.read import charge_ah, columns
+from schemas.pack import PackModel, load_pack
+
+TIMES_S = {"discharge": (2, 10, 30), "charge": (2, 10)}
+_SOC = (0.2, 0.9)  # of pulses that count
+_REST_A, _PULSE_A = 0.05, 1.0
+_START = EstimateConfig(initial_soc=1.0, initial_soc_std=0.02)
+_NO_LIMIT_A = 1e6  # the recorded cell's own limits, not the car's
+_WIDE = 2  # cells in parallel
+Floats = NDArray[np.float64]
+
+
+def figures(data: Path) -> dict[str, float]:
+    """Give by temperature, direction and duration the mean and the worst error of SOP, %."""
+    pack = replace(load_pack("leaf-24kwh"), charge_max_a=_NO_LIMIT_A, discharge_max_a=_NO_LIMIT_A)
+    c = columns(data / "leaf_cell/leaf_cell.parquet", ("test", "t_s", "step", "step_t_s", "i", "v"))
+    found = {}
+    for test in sorted({str(name) for name in c["test"]}):
+        told = re.search(r"HPPC-(\d+)C", test)
+        if told is None:
+            continue
+        for (way, seconds), errors in _errors(pack, _since_full(c, test), float(told[1])).items():
+            name = f"leaf_cell_sop_{told[1]}c_{way}_{seconds}s"
+            found[f"{name}_mean_pct"] = float(np.mean(np.abs(errors)))
+            found[f"{name}_worst_pct"] = float(np.max(np.abs(errors)))
+    return found
+
+
+def _since_full(c: dict[str, NDArray[Any]], test: str) -> tuple[Floats, ...]:
+    """Give time, time in the step, current and voltage of a test from the rest before its first pulse on: full."""
+    rows: NDArray[np.int64] = np.flatnonzero(c["test"] == test)
+    first = next(k for k, _ in _pulses(c["i"][rows].astype(float), c["step_t_s"][rows].astype(float)))
+    rows = rows[max(first - 30, 0) :]
+    return tuple(c[name][rows].astype(np.float64) for name in ("t_s", "step_t_s", "i", "v"))
+
+
+def _pulses(i: Floats, step_t_s: Floats) -> Iterator[tuple[int, int]]:
+    """Give (first row, row after the last) of each pulse: from rest, of steady current, for half a minute at most."""
+    begin: list[int] = (np.flatnonzero((np.abs(i[1:]) > _PULSE_A) & (np.abs(i[:-1]) < _REST_A)) + 1).tolist()
+    for k in begin:
+        off = np.abs(i[k:] - i[min(k + 1, i.size - 1)]) > 0.1 * abs(i[min(k + 1, i.size - 1)])
+        end = k + (int(np.argmax(off[2:])) + 2 if off[2:].any() else off.size)
+        if step_t_s[end - 1] <= TIMES_S["discharge"][-1] + 5.0:
+            yield k, end
+
+
+def _errors(pack: PackModel, rows: tuple[Floats, ...], temp_c: float) -> dict[tuple[str, int], list[float]]:
+    """Compare at each pulse and duration, by direction: power over that of the pulse's own resistance, minus 1, %."""
+    t_s, step_t_s, i, v = rows
+    soc = 1.0 + charge_ah(t_s, i) / CELL_AH
+    drive = Drive("", temp_c, t_s, _WIDE * i, pack.series * v, np.full(t_s.size, temp_c), soc)
+    out, cell = estimated(pack, _START, drive, cells_seen=True), parameters(pack).cell
+    found: dict[tuple[str, int], list[float]] = {}
+    for k, end in _pulses(i, step_t_s):
+        way = "charge" if i[k + 1] > 0 else "discharge"
+        limit_v = cell.v_max if way == "charge" else cell.v_min
+        for seconds in TIMES_S[way]:
+            if not _SOC[0] <= soc[k - 1] <= _SOC[1] or step_t_s[end - 1] < seconds - 0.5:
+                continue
+            at = k + int(np.argmin(np.abs(step_t_s[k:end] - seconds)))
+            r_ohm = (v[at] - v[k - 1]) / (_WIDE * i[at])
+            power_w = pack.series * limit_v * abs(v[k - 1] - limit_v) / r_ohm
+            said = float(out[f"sop_{way}_{seconds}s_w"][k - 1])
+            found.setdefault((way, seconds), []).append(100.0 * (said / power_w - 1.0))
+    return found
