@@ -1,4 +1,4 @@
-"""How a model of health is fitted: boosted trees and a smooth function, half of the answer each, and an interval."""
+"""How a model of health is fitted: boosted trees beside smooth functions of two kinds, and an interval."""
 
 from __future__ import annotations
 
@@ -27,24 +27,32 @@ TREES: dict[str, Any] = {
     "nthread": 1,  # sums depend on it: fixed, so that a seed gives the same trees on any number of cores
 }
 ROUNDS = 250
+PER_CELL = 200  # rows to learn from: neighbours say the same, and one long life must not outweigh many short ones
+_SHARE_OF_TREES = 0.34
 _CENTRES = 600
-_LENGTH = 1.5  # of the radial functions, times the root of the number of inputs
+_LENGTHS = (1.5, 1.0)  # of the radial functions, times the root of the number of inputs: even relevance, gain's
 _RIDGE = 1e-5  # a row
+_GAIN_ROUNDS = 120
+_GAIN_POWER = 0.25  # relevance grows with the gain of trees that split on an input, but slowly
+_LEAST_RELEVANCE = 0.25
+_OF_CELL = 0.02  # variance of what a cell is off by as a whole, over that of a row: errors of a cell go together
 _PLANE = 0.3  # the plane's share of the prior
-_CHUNK = 8192  # rows: their functions are never all in memory
 _TAILS = (0.05, 0.95)  # of an input, which are 3.3 standard widths apart where it is normal
 _BINS = 5
 LEVEL = 0.9
 
-FitPredict = Callable[[Floats, Floats, Floats, int], Floats]  # inputs, targets, inputs to predict at, seed
+Cells = NDArray[np.int32]
+FitPredict = Callable[
+    [Floats, Floats, Cells, Floats, int], Floats
+]  # inputs, targets, cells, inputs to predict at, seed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blend:
-    """A fitted pair; its value is the mean of both."""
+    """Fitted trees and smooth functions; its value is their weighted mean."""
 
     trees: xgb.Booster
-    smooth: Smooth
+    smooth: tuple[Smooth, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,15 +65,34 @@ class Interval:
     high: float
 
 
-def fit(x: Floats, y: Floats, seed: int) -> Blend:
-    """Fit both halves to inputs (N, F) and targets (N,)."""
-    trees = xgb.train({**TREES, "seed": seed}, xgb.DMatrix(x, label=y), ROUNDS)
-    return Blend(trees, fit_smooth(x, y, seed))
+def fit(x: Floats, y: Floats, cell: Cells, seed: int) -> Blend:
+    """Fit both kinds to inputs (N, F) and targets (N,) of cells (N,)."""
+    rows = thin(cell)
+    x, y, cell = x[rows], y[rows], cell[rows]
+    data = xgb.DMatrix(x, label=y)
+    trees = xgb.train({**TREES, "seed": seed}, data, ROUNDS)
+    even = np.ones(x.shape[1])
+    smooth = tuple(
+        fit_smooth(x, y, cell, relevance, length, seed)
+        for relevance, length in zip((even, _relevance(data, seed)), _LENGTHS, strict=True)
+    )
+    return Blend(trees, smooth)
+
+
+def thin(cell: Cells) -> NDArray[np.int64]:
+    """Give rows of each cell (N,), evenly over its life and at most about PER_CELL."""
+    kept = []
+    for one in np.unique(cell):
+        rows = np.flatnonzero(cell == one)
+        step = max(1, rows.size // PER_CELL)
+        kept.append(rows[int(one) % step :: step])
+    return np.sort(np.concatenate(kept))
 
 
 def predict(blend: Blend, x: Floats) -> Floats:
     """Give the blend's value at inputs (N, F); each row for itself."""
-    return 0.5 * (predict_trees(blend.trees, x) + value(blend.smooth, x))
+    smooth = sum((value(one, x) for one in blend.smooth), np.zeros(len(x))) / len(blend.smooth)
+    return _SHARE_OF_TREES * predict_trees(blend.trees, x) + (1.0 - _SHARE_OF_TREES) * smooth
 
 
 def predict_trees(trees: xgb.Booster, x: Floats) -> Floats:
@@ -73,32 +100,52 @@ def predict_trees(trees: xgb.Booster, x: Floats) -> Floats:
     return np.asarray(trees.inplace_predict(np.ascontiguousarray(x)), np.float64)
 
 
-def fit_smooth(x: Floats, y: Floats, seed: int) -> Smooth:
-    """Fit radial functions around some of the rows, and a plane, by ridge regression."""
+def _relevance(data: xgb.DMatrix, seed: int) -> Floats:
+    """Say how much each input (F,) matters, by the gain of trees that split on it; 1 in the square mean."""
+    trees = xgb.train({**TREES, "seed": seed}, data, _GAIN_ROUNDS)
+    gain = np.zeros(data.num_col())
+    for name, total in trees.get_score(importance_type="total_gain").items():
+        gain[int(name[1:])] = np.mean(total)
+    if not gain.any():
+        return np.ones(gain.size)
+    relevance = (gain / gain.max()) ** _GAIN_POWER
+    relevance = np.maximum(relevance / np.sqrt((relevance**2).mean()), _LEAST_RELEVANCE)
+    return np.asarray(relevance, np.float64)
+
+
+def fit_smooth(x: Floats, y: Floats, cell: Cells, relevance: Floats, length: float, seed: int) -> Smooth:
+    """Fit radial functions around some of the rows, and a plane, by ridge regression.
+
+    Each cell may be off by a constant of its own, which is fitted along and forgotten (a random intercept: Laird and
+    Ware, "Random-effects models for longitudinal data", 1982).
+    """
     with np.errstate(all="ignore"):
         known = np.where(np.isnan(x).all(axis=0), 0.0, x)
         middle = np.nanmedian(known, axis=0)
         low, high = np.nanquantile(known, _TAILS, axis=0)
     width = np.where(high - low > 1e-12, (high - low) / 3.3, np.inf)  # noqa: PLR2004 - see _TAILS
-    inputs = max(int(np.isfinite(width).sum()), 1)
-    length = _LENGTH * float(np.sqrt(inputs))
+    spread = max(float(np.sqrt((relevance[np.isfinite(width)] ** 2).sum())), 1.0)
+    length *= spread
     picked = np.random.default_rng(seed).choice(len(x), min(_CENTRES, len(x)), replace=False)
-    centres = scaled(x[picked], middle, width)
+    centres = scaled(x[picked], middle, width, relevance)
     strength, axes = np.linalg.eigh(_radial(centres, centres, length))
     keep = strength > 1e-6 * strength[-1]
     turn = axes[:, keep] / np.sqrt(strength[keep])
-    plane = _PLANE / np.sqrt(inputs)
+    plane, mean = _PLANE / spread, float(y.mean())
     size = int(keep.sum()) + x.shape[1] + 1
-    gram, moment, mean = np.zeros((size, size)), np.zeros(size), float(y.mean())
-    for start in range(0, len(x), _CHUNK):
-        z = scaled(x[start : start + _CHUNK], middle, width)
+    gram, moment = np.zeros((size, size)), np.zeros(size)
+    for one in np.unique(cell):
+        rows = cell == one
+        z = scaled(x[rows], middle, width, relevance)
         part = np.column_stack([_radial(z, centres, length) @ turn, plane * z, np.ones(len(z))])
-        gram += part.T @ part
-        moment += part.T @ (y[start : start + _CHUNK] - mean)
+        off = y[rows] - mean
+        shared = _OF_CELL / (1.0 + _OF_CELL * len(z))
+        gram += part.T @ part - shared * np.outer(part.sum(axis=0), part.sum(axis=0))
+        moment += part.T @ off - shared * part.sum(axis=0) * off.sum()
     gram[np.diag_indices(size)] += _RIDGE * len(x)
     beta = np.linalg.solve(gram, moment)
-    weight = turn @ beta[: turn.shape[1]]
-    return Smooth(middle, width, centres, length, weight, plane * beta[turn.shape[1] : -1], mean + float(beta[-1]))
+    weight, slope = turn @ beta[: turn.shape[1]], plane * beta[turn.shape[1] : -1]
+    return Smooth(middle, width, relevance, centres, length, weight, slope, mean + float(beta[-1]))
 
 
 def _radial(a: Floats, b: Floats, length: float) -> Floats:
@@ -106,13 +153,15 @@ def _radial(a: Floats, b: Floats, length: float) -> Floats:
     return np.asarray(np.exp(-0.5 * np.maximum(square, 0.0) / length**2))
 
 
-def out_of_fold(x: Floats, y: Floats, fold: Fold, seed: int, fit_predict: FitPredict | None = None) -> Floats:
+def out_of_fold(
+    x: Floats, y: Floats, cell: Cells, fold: Fold, seed: int, fit_predict: FitPredict | None = None
+) -> Floats:
     """Predict every row (N,) by a model that learned from the other folds only."""
-    made = fit_predict or (lambda a, b, c, s: predict(fit(a, b, s), c))
+    made = fit_predict or (lambda a, b, c, at, s: predict(fit(a, b, c, s), at))
     out = np.full(len(y), np.nan)
     for one in np.unique(fold):
         test = fold == one
-        out[test] = made(x[~test], y[~test], x[test], seed)
+        out[test] = made(x[~test], y[~test], cell[~test], x[test], seed)
     return out
 
 

@@ -19,9 +19,9 @@ from operators.kernels.smooth import Smooth
 from schemas.checked import ConfigError
 from schemas.ids import file_hash
 
-_FORMAT = 1
+_FORMAT = 2
 _TEXT, _TREES, _ARRAYS = FILES = ("model.json", "trees.ubj", "arrays.npz")
-_SMOOTH = ("middle", "width", "centres", "weight", "slope")
+_SMOOTH = ("middle", "width", "relevance", "centres", "weight", "slope")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,12 @@ def save(out: Path, about: About, blend: Blend, interval: Interval) -> Model:
         "format": _FORMAT,
         "made_by": f"xgboost {xgb.__version__}",
         **asdict(about),
-        "length": blend.smooth.length,
-        "offset": blend.smooth.offset,
+        "smooth": [{"length": one.length, "offset": one.offset} for one in blend.smooth],
         "interval": asdict(interval),
     }
     arrays = BytesIO()
-    np.savez(arrays, **{k: getattr(blend.smooth, k) for k in _SMOOTH})  # no date in it: the same arrays, the same bytes
+    named = {f"{k}_{i}": getattr(one, k) for i, one in enumerate(blend.smooth) for k in _SMOOTH}
+    np.savez(arrays, **named)  # no date in it: the same arrays, the same bytes
     option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2
     parts = (orjson.dumps(text, option=option), bytes(blend.trees.save_raw("ubj")), arrays.getvalue())
     folder = out / file_hash(b"".join(parts))
@@ -104,13 +104,12 @@ def load(folder: str) -> Model:
             msg = f"format must be {_FORMAT}; got {text.get('format')} ({folder}/{_TEXT})"
             raise ConfigError(msg)
         with np.load(BytesIO(parts[2]), allow_pickle=False) as file:
-            arrays = {k: np.ascontiguousarray(file[k], np.float64) for k in _SMOOTH}
+            smooth = tuple(_smooth(file, i, one) for i, one in enumerate(text["smooth"]))
         trees = xgb.Booster({"nthread": 1})
         trees.load_model(bytearray(parts[1]))
         said: dict[str, Any] = {
             k: tuple(text[k]) if isinstance(text[k], list) else text[k] for k in About.__dataclass_fields__
         }
-        smooth = Smooth(**arrays, length=float(text["length"]), offset=float(text["offset"]))
         of = text["interval"]
         interval = Interval(np.array(of["at"]), np.array(of["scale"]), float(of["low"]), float(of["high"]))
         return Model(sha, About(**said), Blend(trees, smooth), interval)
@@ -119,6 +118,11 @@ def load(folder: str) -> Model:
             raise
         msg = f"a model must be as `ibms train` writes it; got {type(error).__name__} {error} ({folder})"
         raise ConfigError(msg) from None
+
+
+def _smooth(file: Any, at: int, said: dict[str, float]) -> Smooth:  # noqa: ANN401 - numpy's open file of arrays
+    arrays = {k: np.ascontiguousarray(file[f"{k}_{at}"], np.float64) for k in _SMOOTH}
+    return Smooth(**arrays, length=float(said["length"]), offset=float(said["offset"]))
 
 
 def matching(model: Model, charges: Charges) -> Charges:

@@ -40,7 +40,7 @@ def task(charges: Charges, inputs: str) -> Task:
 
 def held_out(job: Task, fold: Fold, seed: int) -> Floats:
     """Predict SOH of every row (N,) by a model that knows other cells only; `fold` is that of the task's rows."""
-    return job.start + learn.out_of_fold(job.x, job.soh - job.start, fold, seed)
+    return job.start + learn.out_of_fold(job.x, job.soh - job.start, job.cell, fold, seed)
 
 
 def mape_pct(predicted: Floats, truth: Floats) -> float:

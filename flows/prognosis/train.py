@@ -65,7 +65,7 @@ def train_soh(charges: Charges, options: TrainOptions) -> dict[str, Any]:
             raise ConfigError(str(error)) from None
         protocols = _by_protocol(charges, job, seed)
         interval = learn.fit_interval(held_out, job.soh, job.cell)
-        blend = learn.fit(job.x, job.soh - job.start, seed)
+        blend = learn.fit(job.x, job.soh - job.start, job.cell, seed)
     about = About(
         "soh", charges.set, inputs, charges.columns, job.names, charges.nominal_ah, REFERENCE_EVERY, 0.0, seed,
         options.valid_from_ns,

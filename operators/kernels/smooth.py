@@ -23,24 +23,26 @@ class Smooth:
 
     middle: Floats  # (F,) of each input; what a missing one counts as
     width: Floats  # (F,) ; inf for an input that never varied
-    centres: Floats  # (M, F) in widths from the middle
-    length: float  # of the radial functions, in widths
+    relevance: Floats  # (F,) of each input: how much a width of it counts
+    centres: Floats  # (M, F) in relevant widths from the middle
+    length: float  # of the radial functions, in relevant widths
     weight: Floats  # (M,)
-    slope: Floats  # (F,) of the plane, a width
+    slope: Floats  # (F,) of the plane, a relevant width
     offset: float
 
 
-def scaled(x: Floats, middle: Floats, width: Floats) -> Floats:
-    """Give inputs (N, F) in widths from their middle, clipped; 0 where one is missing."""
+def scaled(x: Floats, middle: Floats, width: Floats, relevance: Floats) -> Floats:
+    """Give inputs (N, F) in widths from their middle, clipped, times their relevance; 0 where one is missing."""
     with np.errstate(invalid="ignore"):
         z = np.clip((x - middle) / width, -CLIP, CLIP)
-    return np.where(np.isnan(z), 0.0, z)
+    return np.where(np.isnan(z), 0.0, z) * relevance
 
 
 def value(f: Smooth, x: Floats) -> Floats:
     """Give the function at inputs (N, F); a row's result does not depend on the rows beside it."""
     out = np.empty(len(x))
-    _value(scaled(x, f.middle, f.width), np.ascontiguousarray(f.centres.T), f.length, f.weight, f.slope, f.offset, out)
+    z = scaled(x, f.middle, f.width, f.relevance)
+    _value(z, np.ascontiguousarray(f.centres.T), f.length, f.weight, f.slope, f.offset, out)
     return out
 
 

@@ -46,7 +46,7 @@ def write(charges: Charges, folder: Path, dataset: str = "SET") -> Path:
 def trained(out: Path, charges: Charges, seed: int = 1) -> Model:
     """Train a small model on charges alone, judged on nothing."""
     job = task(charges, "charge")
-    blend = learn.fit(job.x, job.soh, seed)
+    blend = learn.fit(job.x, job.soh, job.cell, seed)
     interval = learn.fit_interval(learn.predict(blend, job.x), job.soh, job.cell)
     about = About("soh", "SET", "charge", charges.columns, job.names, 2.0, 50, 0.0, seed, 0)
     return save(out, about, blend, interval)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from flows.prognosis.learn import bounds, fit, fit_interval, fit_smooth, out_of_fold, predict
+from flows.prognosis.learn import PER_CELL, bounds, fit, fit_interval, fit_smooth, out_of_fold, predict, thin
 from operators.kernels.smooth import value
 
 
@@ -15,16 +15,35 @@ def test_a_smooth_fit_goes_on_where_trees_end() -> None:
     x = draw.uniform(-1, 1, (800, 2))
     beyond = np.array([[1.4, 0.0]])
     y = 0.5 * x[:, 0]
-    smooth = value(fit_smooth(x, y, 1), beyond)[0]
+    own = np.arange(800, dtype=np.int32)
+    smooth = value(fit_smooth(x, y, own, np.ones(2), 1.5, 1), beyond)[0]
     assert smooth == pytest.approx(0.7, abs=0.05)
-    assert predict(fit(x, y, 1), beyond)[0] < smooth
+    assert predict(fit(x, y, own, 1), beyond)[0] < smooth
+
+
+def test_a_smooth_fit_holds_offsets_of_whole_cells_for_what_they_are() -> None:
+    draw = np.random.default_rng(1)
+    cell = np.repeat(np.arange(4, dtype=np.int32), 150)
+    x = draw.normal(size=(600, 1)) + 0.5 * cell[:, None]
+    y = x[:, 0] - 1.0 * cell  # within a cell it rises; the cells' offsets hide that
+    at = np.array([[0.5], [1.5]])
+    together = value(fit_smooth(x, y, cell, np.ones(1), 1.5, 1), at)
+    apart = value(fit_smooth(x, y, np.arange(600, dtype=np.int32), np.ones(1), 1.5, 1), at)
+    assert together[1] - together[0] > apart[1] - apart[0] + 0.2
+
+
+def test_long_lives_do_not_outweigh_short_ones() -> None:
+    cell = np.repeat(np.arange(2, dtype=np.int32), (10 * PER_CELL, 20))
+    assert [np.sum(cell[thin(cell)] == c) for c in (0, 1)] == [PER_CELL, 20]
 
 
 def test_the_same_seed_fits_the_same_bits() -> None:
     draw = np.random.default_rng(1)
     x, y = draw.normal(size=(300, 4)), draw.normal(size=300)
     x[draw.random(x.shape) < 0.1] = np.nan
-    first, again, other = (predict(fit(x, y, seed), x) for seed in (1, 1, 2))
+    first, again, other = (
+        predict(fit(x, y, np.repeat(np.arange(10, dtype=np.int32), 30), seed), x) for seed in (1, 1, 2)
+    )
     assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -32,17 +51,17 @@ def test_the_same_seed_fits_the_same_bits() -> None:
 def test_a_column_that_is_always_missing_or_never_varies_does_no_harm() -> None:
     draw = np.random.default_rng(1)
     x = np.column_stack([draw.normal(size=300), np.full(300, np.nan), np.full(300, 7.0)])
-    got = predict(fit(x, x[:, 0], 1), x)
+    got = predict(fit(x, x[:, 0], np.repeat(np.arange(10, dtype=np.int32), 30), 1), x)
     assert np.corrcoef(got, x[:, 0])[0, 1] > 0.98
 
 
 def test_no_row_is_predicted_by_a_model_that_saw_its_fold() -> None:
     fold = np.repeat([0, 1, 2], 4)
 
-    def mean_of_training(_: object, y: np.ndarray, test: np.ndarray, __: int) -> np.ndarray:
+    def mean_of_training(_: object, y: np.ndarray, __: object, test: np.ndarray, ___: int) -> np.ndarray:
         return np.full(len(test), y.mean())
 
-    got = out_of_fold(np.zeros((12, 1)), fold.astype(float), fold, 1, mean_of_training)
+    got = out_of_fold(np.zeros((12, 1)), fold.astype(float), fold.astype(np.int32), fold, 1, mean_of_training)
     assert_array_equal(got, np.repeat([1.5, 1.0, 0.5], 4))
 
 

@@ -11,7 +11,8 @@ from operators.kernels.smooth import CLIP, Smooth, scaled, value
 def some(inputs: int = 5, centres: int = 7) -> Smooth:
     draw = np.random.default_rng(2)
     return Smooth(
-        draw.normal(size=inputs), draw.random(inputs) + 0.5, draw.normal(size=(centres, inputs)), 2.0,
+        draw.normal(size=inputs), draw.random(inputs) + 0.5, draw.random(inputs) + 0.5,
+        draw.normal(size=(centres, inputs)), 2.0,
         draw.normal(size=centres), draw.normal(size=inputs), 0.3,
     )  # fmt: skip
 
@@ -19,7 +20,7 @@ def some(inputs: int = 5, centres: int = 7) -> Smooth:
 def test_the_value_is_radial_functions_and_a_plane() -> None:
     f, x = some(), np.random.default_rng(3).normal(size=(20, 5))
     z = (x - f.middle) / f.width
-    z = np.clip(z, -CLIP, CLIP)
+    z = np.clip(z, -CLIP, CLIP) * f.relevance
     radial = np.exp(-0.5 * ((z[:, None] - f.centres) ** 2).sum(axis=2) / f.length**2)
     assert_allclose(value(f, x), radial @ f.weight + z @ f.slope + f.offset, rtol=1e-12)
 
@@ -40,7 +41,7 @@ def test_a_missing_input_counts_as_the_middle_and_a_far_one_as_the_edge() -> Non
 
 
 def test_an_input_that_never_varied_says_nothing() -> None:
-    assert_array_equal(scaled(np.array([[7.0]]), np.array([1.0]), np.array([np.inf])), [[0.0]])
+    assert_array_equal(scaled(np.array([[7.0]]), np.array([1.0]), np.array([np.inf]), np.ones(1)), [[0.0]])
 
 
 def test_no_row_gives_no_value() -> None:
