@@ -6,17 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bytewax.testing import run_main
 
 from edge import plant
+from edge.commands import Sent
 from edge.decode import Frame
-from edge.telemetry_flow import Clock, can_block, joined
+from edge.link import Link, Told, pair
+from edge.telemetry_flow import Clock, Parts, build, can_block, joined
 from operators.assemble import Assembler
 from operators.dbc import Dbc, load_dbc
 from schemas.checked import ConfigError
+from schemas.frames import FrameBlock
 from schemas.pack import load_pack
 from schemas.signals import DBC_DIR, SIGNALS_DIR, SignalMap, load_signals
 
 MS = 10**6
+WALL_NS = 1_800_000_000 * 10**9
+PACK = load_pack("generic-nmc@6c2t60ah")
 SHIPPED = ("ibms_pack", "ibms_edge")
 
 
@@ -77,3 +83,90 @@ def test_two_descriptions_of_one_message_stop_the_start(tmp_path: Path) -> None:
     twice = [*_maps("ibms_pack"), (load_signals(signals), load_dbc(other))]
     with pytest.raises(ConfigError, match="mapped messages differ in name; got PackState twice"):
         joined(twice, ())
+
+
+class Bus:
+    """A vehicle's frames, as time is taken; `now` is a clock that only waiting moves."""
+
+    def __init__(self, seconds: float) -> None:
+        self.vehicle, self.now_ns, self.end_ns = plant.plant(PACK, 0.1, cell_v=3.7), 0, round(seconds * 1e9)
+        self.sent: list[Sent] = []
+
+    def take(self, wait_s: float) -> list[Frame]:
+        self.now_ns += min(10 * MS, round(wait_s * 1e9))
+        return [Frame(*one, self.now_ns) for one in self.vehicle.step(self.now_ns)]
+
+    def send(self, sent: list[Sent]) -> None:
+        self.sent += sent
+
+    def now(self) -> int:
+        return self.now_ns
+
+    def over(self) -> bool:
+        return self.now_ns >= self.end_ns
+
+
+class Kept:
+    """What the flow hands over, for edge.telemetry.Telemetry."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.heard: list[Told] = []
+        self.times: list[tuple[int, int]] = []
+        self.closed_ns = -1
+
+    def step(
+        self, block: FrameBlock | None, heard: list[Told], now_ns: int, wall_ns: int
+    ) -> tuple[list[Sent], list[Told]]:
+        self.rows += 0 if block is None else len(block)
+        self.heard += heard
+        self.times.append((now_ns, wall_ns))
+        return [Sent(0x85, False, bytes(8))], [{"kind": "journal", "text": str(len(self.times))}]
+
+    def metrics(self) -> list[tuple[str, dict[str, str], float]]:
+        return [("rows", {}, self.rows)]
+
+    def close(self, wall_ns: int) -> None:
+        self.closed_ns = wall_ns
+
+
+def _run(seconds: float, *told: Told, gone: bool = False) -> tuple[Bus, Kept, list[Told]]:
+    ours, theirs = pair()
+    supervisor = Link(theirs)
+    for message in told:
+        supervisor.tell(message)
+    if gone:
+        theirs.close()
+    bus, kept = Bus(seconds), Kept()
+    signals, dbc = joined(_maps(*SHIPPED), ())
+    assembler = Assembler(signals, dbc, model=PACK.name, cells=PACK.series, probes=PACK.probes, pack_id="v")
+    parts = Parts(
+        bus,  # type: ignore[arg-type]
+        ours,
+        assembler,
+        kept,  # type: ignore[arg-type]
+        bus.now,
+        lambda: bus.now() + WALL_NS,
+        bus.over,
+    )
+    run_main(build(parts))
+    said = [] if gone else list(supervisor.hear())
+    return bus, kept, said
+
+
+def test_rounds_of_a_tenth_of_a_second_go_through_and_words_both_ways() -> None:
+    bus, kept, said = _run(2.05, {"kind": "beat", "phase": "open"})
+    assert kept.heard == [{"kind": "beat", "phase": "open"}]
+    assert [now_ns for now_ns, _ in kept.times] == [100 * MS * k for k in range(1, len(kept.times) + 1)]
+    assert {wall_ns - now_ns for now_ns, wall_ns in kept.times} == {WALL_NS}
+    assert kept.rows == pytest.approx(19, abs=1)
+    assert len(bus.sent) == len(kept.times)
+    assert [one["text"] for one in said if one["kind"] == "journal"] == [str(k + 1) for k in range(len(kept.times))]
+    assert len([one for one in said if one["kind"] == "metrics"]) == 1 + 2000 // 500 - 1
+
+
+def test_what_is_gathered_is_kept_when_it_is_asked_to_end_and_when_its_supervisor_is_gone() -> None:
+    _, kept, _ = _run(0.5)
+    assert kept.closed_ns == kept.times[-1][1]
+    _, kept, _ = _run(60.0, gone=True)
+    assert (kept.times, kept.closed_ns) == ([], 0)
