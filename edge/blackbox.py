@@ -26,7 +26,7 @@ class BlackboxSettings:
 
     before_s: float = 60.0
     after_s: float = 30.0
-    piece_s: float = 5.0
+    piece_s: float = 2.0
     longest_s: float = 600.0
 
 
@@ -37,6 +37,14 @@ class Piece(NamedTuple):
     number: int
     frames: FrameBlock
     last: bool
+
+
+class Mark(NamedTuple):
+    """How far a recording has come: the time of its trip, its end, and the number of its next piece."""
+
+    trip_ns: int
+    end_ns: int
+    number: int
 
 
 @dataclass(slots=True)
@@ -55,6 +63,17 @@ class Blackbox:
     def recording(self) -> bool:
         """Say whether a recording goes on."""
         return self._trip_ns >= 0
+
+    @property
+    def mark(self) -> Mark | None:
+        """Say how far the recording has come, for whoever goes on with it after a restart; None where there is none."""
+        return Mark(self._trip_ns, self._end_ns, self._number) if self.recording else None
+
+    def resume(self, mark: Mark, now_ns: int) -> None:
+        """Go on with a recording whose pieces are on the disk; one whose time is over has ended."""
+        if not self.recording and mark.trip_ns <= now_ns < mark.end_ns:
+            self._trip_ns, self._end_ns, self._number = mark
+            self._after, self._out_ns = [*self._ring], now_ns
 
     def push(self, block: FrameBlock | None, trip_ns: int | None, now_ns: int) -> list[Piece]:
         """Take frames in their order, and the time of a trip; gives pieces that must be kept now."""
@@ -81,6 +100,14 @@ class Blackbox:
             frames += [kept for b in self._after if (kept := _until(b, self._end_ns)) is not None]
             self._after, self._out_ns = [], now_ns
         return self._pieces(frames, ended=ended)
+
+    def flush(self, now_ns: int) -> list[Piece]:
+        """Give what the recording has gathered since its last piece."""
+        if not self.recording:
+            return []
+        frames = [kept for b in self._after if (kept := _until(b, self._end_ns)) is not None]
+        self._after, self._out_ns = [], now_ns
+        return self._pieces(frames, ended=False)
 
     def _before(self, trip_ns: int) -> list[FrameBlock]:
         from_ns = trip_ns - round(self.settings.before_s * _S)

@@ -7,11 +7,14 @@ again every few seconds; where the network is away, everything waits in the outb
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from edge.batches import Batches
-from edge.blackbox import Blackbox, Piece
+from edge.blackbox import Blackbox, Mark, Piece
 from edge.journal import INFO, NOTICE, WARNING
+from edge.json_file import read_json, write_json
 from edge.outbox import Outbox
 from edge.records import Kept
 from edge.retention import BLACKBOX, DAMAGED, FRAMES, FULL, THINNED, TOO_OLD, UNWRITTEN
@@ -58,6 +61,7 @@ class Keeping:
         self.lines: list[Line] = []  # for the journal; whoever says them clears them
         self._encode = encode
         self._batches, self._blackbox = Batches(settings.frames), Blackbox(settings.blackbox)
+        self._mark: Mark | None = None  # as it is on the disk
         self._sender: Sender | None = None
         self._tried_ns = 0
         self._trouble = ""  # why there is no outbox
@@ -80,6 +84,10 @@ class Keeping:
         waits = ", ".join(f"{n} {kind}" for kind, n in self.outbox.waiting.items() if n) or "nothing"
         self._say(NOTICE if self._trouble else INFO, f"the outbox is open; of the run before wait: {waits}")
         self._trouble = ""
+        mark = read_mark(self._mark_file)
+        if mark is not None:
+            self._blackbox.resume(mark, now_ns)
+            self._mark = mark
         if not isinstance(self.uplink, NoUplink):
             sending = SenderSettings(budget_bytes=self.settings.uplink.budget_bytes)
             self._sender = Sender(self.outbox, self.uplink, sending)
@@ -101,6 +109,8 @@ class Keeping:
         for piece in self._blackbox.push(block, trip_ns, now_ns):
             self._piece(piece, now_ns)
         if self.outbox is not None:
+            if self._blackbox.mark != self._mark:
+                self._keep_mark(self._blackbox.mark)
             self.outbox.settle(now_ns)
             self._let_go(self.outbox, now_ns)
         if self._sender is not None:
@@ -110,6 +120,10 @@ class Keeping:
         """Keep what is gathered, and let go."""
         for frames in self._batches.flush():
             self._frames(frames, now_ns)
+        for piece in self._blackbox.flush(now_ns):
+            self._piece(piece, now_ns)
+        if self.outbox is not None:
+            self._keep_mark(self._blackbox.mark)
         if self._sender is not None:
             self._sender.step(now_ns)
             self._sender.close()
@@ -138,6 +152,19 @@ class Keeping:
                 f"black box: {which}, {from_s:.0f} s to {to_s:.0f} s from the trip, {'is' if kept else 'is not'} kept"
             )
             self._say(NOTICE if kept else WARNING, text)
+
+    @property
+    def _mark_file(self) -> Path:
+        return self.settings.folder / "blackbox.json"
+
+    def _keep_mark(self, mark: Mark | None) -> None:
+        """Note how far the recording has come, so that a process that is killed goes on with it."""
+        self._mark = mark
+        with suppress(OSError):
+            if mark is None:
+                self._mark_file.unlink(missing_ok=True)
+            else:
+                write_json(self._mark_file, mark)
 
     def _let_go(self, outbox: Outbox, now_ns: int) -> None:
         """Say, now and then, what had to go."""
@@ -173,6 +200,14 @@ class Keeping:
             yield "ibms_edge_day_bytes", {}, self._sender.day_bytes
             yield "ibms_edge_day_before_bytes", {}, self._sender.before_bytes
             yield "ibms_edge_day_budget_bytes", {}, self.settings.uplink.budget_bytes
+
+
+def read_mark(path: Path) -> Mark | None:
+    """Read how far a recording had come; None where nobody wrote it."""
+    kept = read_json(path)
+    if not isinstance(kept, list) or len(kept) != len(Mark._fields) or not all(type(value) is int for value in kept):
+        return None
+    return Mark(*kept)
 
 
 def _counted(name: str, counts: Iterable[tuple[str, int]]) -> Iterator[tuple[str, Mapping[str, str], float]]:

@@ -30,6 +30,8 @@ _KEPT = 90  # entries: what an estimate from afar may be old
 _USUAL_C = 25.0
 _HALF_SOC, _ROOM_T = 100, 11  # places in the pack's grid
 _COUNTS = 0.1  # share of a voltage in an anchor that is then called by it
+_MEASURED_V = 0.005  # by which a voltage at rest differs from the table of this kind of cell
+_BORROWED_V = 0.08  # … of another kind of cell: what the two recorded cars with such tables are off by
 _VERSION = 1
 
 
@@ -59,7 +61,7 @@ class LocalSocConfig:
     again_s: float = 3600.0
     quiet_s: float = 60.0  # without a bleed before a voltage is one of rest
     gap_s: float = 60.0
-    table_v: float = 0.005
+    table_v: float = _MEASURED_V
     cell_v: float = 0.003
     early_v: float = 0.03
     offset_a: float = 0.3
@@ -82,6 +84,7 @@ def local_soc_config(pack: PackModel, *, bleed_a: float = 0.1) -> LocalSocConfig
         rest_a=0.02 * pack.usable_ah,
         bleed_a=bleed_a,
         offset_a=max(0.02, 0.002 * pack.charge_max_a),
+        table_v=_BORROWED_V if pack.ocv_source == "borrowed" else _MEASURED_V,
     )
 
 
@@ -219,7 +222,7 @@ def _anchored(cfg: LocalSocConfig, state: State, block: FrameBlock, row: int, so
     seen = np.interp(cell_v - fall_v, ocv, cfg.soc)  # NaN stays
     middle = float(np.nanmedian(seen))
     slope = float(np.interp(middle, cfg.soc, docv))
-    error_v = math.hypot(cfg.early_v, 0.5 * fall_v) if early else math.hypot(cfg.table_v, 0.5 * cfg.hysteresis_v)
+    error_v = math.hypot(cfg.table_v, *((cfg.early_v, 0.5 * fall_v) if early else (0.5 * cfg.hysteresis_v,)))
     seen_std = error_v / slope
     first = state.source == NOTHING
     own_std = UNKNOWN_STD if first else std_of(cfg, state)

@@ -5,20 +5,18 @@ It joins what asks (edge.care), what is kept and sent (edge.keeping), and what c
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge import care, cloud_limits, cloud_soc, local_soc, records
 from edge.care import Asked, Asking, CareConfig
 from edge.cloud_limits import CloudConfig, Judged
 from edge.commands import Sent, Writer
 from edge.journal import NOTICE, WARNING
+from edge.json_file import read_json, write_json
 from edge.keeping import Keeping
 from edge.link import Told
 from schemas.frames import FrameBlock
@@ -143,21 +141,3 @@ class Telemetry:
 
 def _line(level: int, text: str) -> Told:
     return {"kind": "journal", "level": level, "text": text}
-
-
-def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON holds anything
-    """Read a file that `write_json` wrote; None where it is none."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def write_json(path: Path, value: object) -> None:
-    """Replace a file by another at once, synced; raises OSError."""
-    new = path.with_suffix(".new")
-    with new.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

@@ -219,8 +219,9 @@ def parts_of(prepared: Prepared, port: Port, link: Link, uplink: Uplink, over: C
     told = telemetry_settings(settings)
     signals, dbc = joined(prepared.maps, settings.absent)
     assembler = Assembler(
-        signals, dbc, model=pack.name, cells=pack.series, probes=pack.probes, pack_id=settings.vehicle
-    )
+        signals, dbc, model=pack.name, cells=pack.series, probes=pack.probes, pack_id=settings.vehicle,
+        period_s=0.0,  # a frame at each message that drives it: the black box wants them all
+    )  # fmt: skip
     cloud = CloudConfig(settings.vehicle, told.keys, pack.limits, pack.charge_max_a, pack.discharge_max_a)
     asks = not prepared.guard.config.observer
     config = TelemetryConfig(care_config(pack, told.balancing), cloud, settings.state_dir / SOC_FILE, asks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from edge.batches import BatchSettings
 from edge.blackbox import BlackboxSettings
 from edge.journal import INFO, NOTICE, WARNING
-from edge.keeping import SAY_NS, TRY_NS, Keeping
+from edge.keeping import SAY_NS, TRY_NS, Keeping, read_mark
 from edge.outbox import OutboxSettings, Record
 from edge.records import told_record
 from edge.retention import BLACKBOX, FRAMES, INCIDENT
@@ -77,6 +78,36 @@ def test_a_trip_is_kept_at_the_full_rate_and_told_in_words(tmp_path: Path) -> No
     assert said[0] == "black box: piece 1, -20 s to 0 s from the trip, is kept"
     assert said[-1].startswith("black box: the last piece, ")
     assert said[-1].endswith("5 s from the trip, is kept")
+
+
+def test_a_killed_process_goes_on_with_the_recording_and_an_orderly_end_keeps_all_of_it(tmp_path: Path) -> None:
+    for end in ("killed", "closed"):
+        folder, line = tmp_path / end, Line()
+        first = _keeping(folder, NoUplink())
+        _go(first, np.arange(0.0, 32.0, 0.1), trip_s=30.0)
+        if end == "closed":
+            first.close(T0_NS + 32 * NS)
+        assert (folder / "outbox" / "blackbox.json").exists()
+        second = _keeping(folder, line)
+        _go(second, np.arange(33.0, 50.0, 0.1))
+        pieces = [r for r in line.sent if r.kind == BLACKBOX]
+        assert [r.subject.split(" piece ")[1] for r in pieces[:-1]] == [str(k) for k in range(len(pieces) - 1)]
+        assert pieces[-1].subject.endswith("last")
+        assert {r.subject.split(" piece ")[0] for r in pieces} == {f"trip {T0_NS + 30 * NS}"}
+        assert pieces[-1].end_ns == pytest.approx(T0_NS + 35 * NS, abs=NS // 5)
+        gaps = [b.t_ns - a.end_ns for a, b in pairwise(pieces)]
+        assert max(gaps) < (1.3 if end == "closed" else 3.3) * NS
+        assert not (folder / "outbox" / "blackbox.json").exists()
+        third = _keeping(folder, line)
+        _go(third, np.arange(51.0, 60.0, 0.1))
+        assert len([r for r in line.sent if r.kind == BLACKBOX]) == len(pieces), "sent once"
+
+
+def test_a_mark_that_nobody_wrote_is_none(tmp_path: Path) -> None:
+    for content in ("", "[]", "[1, 2]", '["1", 2, 3]', "{", "[1, 2, 3.5]"):
+        (tmp_path / "blackbox.json").write_text(content)
+        assert read_mark(tmp_path / "blackbox.json") is None
+    assert read_mark(tmp_path / "none") is None
 
 
 def test_what_waits_is_sent_by_the_next_run_under_the_same_id(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tests.support.frames import NS, T0_NS, frames
 
 PACK = load_pack("generic-nmc@4c2t60ah")
 LFP = load_pack("generic-lfp@4c2t60ah")
-CFG = local_soc_config(PACK)
+CFG = replace(local_soc_config(PACK), table_v=0.005)  # as where the table is of this kind of cell
 CELLS = np.array([0.60, 0.62, 0.65, 0.61])
 
 
@@ -53,6 +54,13 @@ def test_before_it_has_rested_a_voltage_is_a_poor_anchor_and_says_so() -> None:
     late = _run(fresh_state(CFG), np.arange(0, 1801.0, 10.0))[1]
     assert (early.source, late.source) == (VOLTAGE, OCV)
     assert early.std > 2.5 * late.std
+
+
+def test_a_table_of_another_kind_of_cell_is_trusted_less() -> None:
+    assert local_soc_config(PACK).table_v > 10 * local_soc_config(load_pack("bmw-i3-60ah")).table_v
+    block = frames(np.arange(0, 1801.0, 10.0), cell_v=np.tile(_ocv(CELLS), (181, 1)))
+    borrowed = local_soc.step(local_soc_config(PACK), fresh_state(CFG), block, None, T0_NS + 1800 * NS)[1]
+    assert borrowed.std > 5 * _run(fresh_state(CFG), np.arange(0, 1801.0, 10.0))[1].std
 
 
 def test_without_a_frame_nothing_is_known() -> None:
@@ -117,7 +125,7 @@ def test_a_bleed_empties_its_own_cell_and_keeps_rest_from_being_an_anchor() -> N
 
 
 def test_flat_voltages_move_what_was_counted_little_and_steep_ones_much() -> None:
-    cfg = local_soc_config(LFP)
+    cfg = replace(local_soc_config(LFP), table_v=0.005)
     for truth, trusts in ((0.05, True), (0.55, False)):
         state = fresh_state(cfg)._replace(
             cell_soc=np.full(4, truth + 0.1), anchor_std=0.05, spread_std=0.01, source=KEPT

@@ -14,10 +14,11 @@ from edge import local_soc
 from edge.care import care_config
 from edge.cloud_limits import OLDER, CloudConfig
 from edge.commands import THERMAL, Sent, writer
+from edge.json_file import read_json, write_json
 from edge.keeping import Keeping
 from edge.link import Told
 from edge.retention import BLACKBOX, INCIDENT
-from edge.telemetry import SOC_NS, Telemetry, TelemetryConfig, read_json, write_json
+from edge.telemetry import SOC_NS, Telemetry, TelemetryConfig
 from edge.telemetry_settings import TelemetrySettings
 from edge.uplink import encode
 from operators.dbc import load_dbc
