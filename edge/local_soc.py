@@ -26,6 +26,7 @@ UNKNOWN_STD = 0.3  # of a SOC that may be anything
 _NS = 10**9
 _HOUR_NS = 3600 * _NS
 _KEPT_NS = 60 * _NS  # between entries of what was counted
+_AHEAD_NS = 60 * _NS  # by which the clock of who estimates may be ahead
 _KEPT = 90  # entries: what an estimate from afar may be old
 _USUAL_C = 25.0
 _HALF_SOC, _ROOM_T = 100, 11  # places in the pack's grid
@@ -197,7 +198,7 @@ def _counted(cfg: LocalSocConfig, state: State, t_ns: int, current_a: float, on:
     if not 0 <= dt_s <= cfg.gap_s:  # nobody saw the current; a clock that was set back hides as much
         lost = UNKNOWN_STD if dt_s < 0 else min(0.5 * dt_s / 3600.0, UNKNOWN_STD)  # half the capacity in an hour
         std = min(math.hypot(std_of(cfg, state), lost), UNKNOWN_STD)
-        return state._replace(anchor_std=std, net=0.0, counted_s=0.0, rest_ns=-1, early=True, bled_ns=-1)
+        return state._replace(anchor_std=std, net=0.0, counted_s=0.0, rest_ns=-1, early=True, bled_ns=-1, kept=())
     ah = 0.5 * (state.current_a + current_a) * dt_s / 3600.0
     cells = state.cell_soc + ah / cfg.capacity_ah
     if on is not None:
@@ -261,10 +262,12 @@ def taken(cfg: LocalSocConfig, state: State, soc: float, std: float, t_ns: int) 
 
     It must be from the time that was counted, and fit what is known here; it counts by what it says of its own error.
     """
-    place = bisect_right(state.kept, (t_ns, math.inf)) - 1
-    if place < 0 or t_ns > state.t_ns:
+    if not state.kept or not state.kept[0][0] <= t_ns <= state.t_ns + _AHEAD_NS:
         return state, "it must be from a time at which this vehicle counted"
-    now = soc + (state.ah - state.kept[place][1]) / cfg.capacity_ah
+    times, counted = zip(*state.kept, (state.t_ns, state.ah), strict=True)
+    first_ns = times[0]  # differences, for doubles do not hold times since 1970 to the ns
+    then_ah = float(np.interp(t_ns - first_ns, np.array(times) - first_ns, counted))
+    now = soc + (state.ah - then_ah) / cfg.capacity_ah
     own, own_std = usable(state.cell_soc), std_of(cfg, state) if state.source != NOTHING else UNKNOWN_STD
     far = max(0.05, 4.0 * math.hypot(std, own_std))
     if abs(now - own) > far and state.source != NOTHING:

@@ -300,6 +300,23 @@ def order_limits(
     run_limits(LimitsOrder(vehicle, pack, charge, discharge, bound or [], hours), key, out, config)
 
 
+@order_app.command("soc")
+def order_soc(
+    key: Annotated[Path, typer.Option(help="Private key that signs.")],
+    vehicle: Annotated[str, typer.Option(help="Vehicle id.")],
+    soc: Annotated[float, typer.Option(min=0, max=1, help="Usable state of charge, 0..1.")],
+    std: Annotated[float, typer.Option(min=0.001, max=0.3, help="Its standard deviation.")],
+    time: Annotated[str, typer.Option(help="When it was so; now by default, at most 90 minutes ago.")] = "",
+    hours: Annotated[float, typer.Option(min=0.01, max=720, help="How long it may be taken.")] = 1.0,
+    out: Annotated[Path | None, typer.Option(help="File to write.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings with a table [kafka]: send it.")] = None,
+) -> None:
+    """Tell a vehicle how full its pack is; it weighs that against what it has counted."""
+    from flows.orders import SocOrder, run_soc  # noqa: PLC0415 - see demo
+
+    run_soc(SocOrder(vehicle, soc, std, time, hours), key, out, config)
+
+
 def main() -> None:
     """Run the command; any error is one line on standard error, with exit code 2, or 1 where the run broke."""
     usage = typer.BadParameter.__base__  # of every way to mistype a command

@@ -12,9 +12,10 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from edge.cloud_limits import CloudConfig, State, receive
 from flows.kafka_admin import read_kafka
+from flows.settings import time_ns
 from schemas.checked import ConfigError
 from schemas.pack import load_pack
-from schemas.signed import CONTENT_TYPE, LIMITS, Signed, make_key, read_private, sign
+from schemas.signed import CONTENT_TYPE, LIMITS, SOC, Signed, make_key, read_private, sign
 
 _FLUSH_S = 30.0
 _HOUR_NS = 3600 * 10**9
@@ -32,6 +33,17 @@ class LimitsOrder:
     hours: float
 
 
+@dataclass(frozen=True, slots=True)
+class SocOrder:
+    """A pack's usable SOC, 0..1, its standard deviation, and its time ("" is now), for a vehicle to count on from."""
+
+    vehicle: str
+    soc: float
+    std: float
+    time: str
+    hours: float
+
+
 def run_key(path: Path) -> None:
     """Make `path` and `path`.pub; raises FileExistsError where one is there."""
     public = path.with_name(path.name + ".pub")
@@ -42,17 +54,31 @@ def run_key(path: Path) -> None:
 def run_limits(order: LimitsOrder, key: Path, out: Path | None, config: Path | None) -> None:
     """Sign limits, to a file or to the commands topic; raises ConfigError where a vehicle would refuse them."""
     now_ns = time.time_ns()
-    data = signed_limits(order, key, now_ns)
+    _give(signed_limits(order, key, now_ns), order.vehicle, out, config)
+    sys.stdout.write(f"limits {now_ns // 10**6} for {order.vehicle}, {order.hours:g} h\n")
+
+
+def run_soc(order: SocOrder, key: Path, out: Path | None, config: Path | None) -> None:
+    """Sign an estimate of a pack's charge, to a file or to the commands topic; raises ConfigError."""
+    now_ns = time.time_ns()
+    t_ns = time_ns(order.time, "--time") if order.time else now_ns
+    content = {"soc": order.soc, "std": order.std, "t_ns": t_ns}
+    until_ns = now_ns + round(order.hours * _HOUR_NS)
+    data = sign(Signed(SOC, order.vehicle, now_ns // 10**6, now_ns, until_ns, content), read_private(key))
+    _give(data, order.vehicle, out, config)
+    sys.stdout.write(f"soc {now_ns // 10**6} for {order.vehicle}, {order.hours:g} h\n")
+
+
+def _give(data: bytes, vehicle: str, out: Path | None, config: Path | None) -> None:
+    if out is None and config is None:
+        msg = "an order must go somewhere: --out FILE, or --config SETTINGS for the commands topic"
+        raise ConfigError(msg)
     if out is not None:
         new = out.with_name(out.name + ".new")  # a gateway may be reading the folder
         new.write_bytes(data)
         new.replace(out)
     if config is not None:
-        _send(config, order.vehicle, data)
-    if out is None and config is None:
-        msg = "an order must go somewhere: --out FILE, or --config SETTINGS for the commands topic"
-        raise ConfigError(msg)
-    sys.stdout.write(f"limits {now_ns // 10**6} for {order.vehicle}, {order.hours:g} h\n")
+        _send(config, vehicle, data)
 
 
 def signed_limits(order: LimitsOrder, key: Path, now_ns: int) -> bytes:

@@ -172,12 +172,12 @@ def test_blocks_change_nothing(cuts: list[int], seed: int) -> None:
 
 def test_an_estimate_from_the_fleet_counts_from_its_own_time() -> None:
     state, _ = _run(_rested(), np.arange(1800.0, 5400.0), 0.1 * CFG.capacity_ah)
-    half = T0_NS + 3600 * NS  # 0.05 of the 0.1 came later
+    half = T0_NS + 3600 * NS + 30 * NS  # between two entries of what was counted
     own = local_soc.told(CFG, state, state.t_ns)
-    after, why = local_soc.taken(CFG, state, own.soc + 0.02 - 0.05, 0.001, half)
+    after, why = local_soc.taken(CFG, state, own.soc + 0.02 - 0.1 * (5399 - 3630) / 3600, 0.001, half)
     assert why == ""
     made = local_soc.told(CFG, after, state.t_ns)
-    assert made.soc == pytest.approx(own.soc + 0.02, abs=3e-3)
+    assert made.soc == pytest.approx(own.soc + 0.02, abs=5e-4)
     assert made.source == CLOUD
     assert made.std < own.std
     assert np.ptp(made.cell_soc) == pytest.approx(np.ptp(own.cell_soc))
@@ -188,12 +188,19 @@ def test_an_estimate_that_does_not_fit_or_has_no_time_here_changes_nothing() -> 
     own = local_soc.told(CFG, state, state.t_ns).soc
     for soc, t_ns, word in (
         (own + 0.3, state.t_ns, "within"),
-        (own, state.t_ns + 1, "from a time"),
+        (own, state.t_ns + 60 * NS + 1, "from a time"),
         (own, T0_NS - NS, "from a time"),
     ):
         after, why = local_soc.taken(CFG, state, soc, 0.01, t_ns)
         assert after is state
         assert word in why
+
+
+@pytest.mark.parametrize("then_s", [20_000.0, -5000.0])
+def test_an_estimate_from_before_a_gap_cannot_be_carried_over_it(then_s: float) -> None:
+    state, soc = _run(_rested(), np.arange(then_s, then_s + 120.0))
+    for t_ns, taken in ((T0_NS + 1700 * NS, False), (T0_NS + round((then_s + 60) * NS), True)):
+        assert (local_soc.taken(CFG, state, soc.soc, 0.02, t_ns)[1] == "") == taken
 
 
 def test_a_vehicle_that_knows_nothing_believes_the_fleet() -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from confluent_kafka import Consumer
 
+from edge import cloud_soc, local_soc
 from edge.cloud_limits import CloudConfig, State, bounds_of, caps_of, receive
+from edge.local_soc import fresh_state, local_soc_config
 from flows.kafka_admin import run_init
 from schemas.pack import load_pack
 from schemas.signed import opened, read_public
 from tests.support.broker import Cluster
 from tests.support.commands import Ibms
+from tests.support.frames import NS, T0_NS, frames
 
 BOUND = "cell_v/MSL/over/any"
 
@@ -45,6 +49,28 @@ def test_a_gateway_takes_what_was_signed(key: Path, tmp_path: Path, ibms: Ibms) 
     assert bounds_of(state) == {BOUND: 4.2}
     assert caps_of(state).charge_a == 40.0
     assert not list(tmp_path.glob("*.new"))
+
+
+def test_a_gateway_takes_an_estimate_of_its_charge(key: Path, tmp_path: Path, ibms: Ibms) -> None:
+    out = tmp_path / "soc"
+    told = ["order", "soc", "--key", str(key), "--vehicle", "V1", "--soc", "0.6", "--std", "0.02"]
+    ran = ibms(*told, "--out", str(out))
+    assert ran.code == 0, ran.err
+    keys = [read_public(tmp_path / "fleet.key.pub")]
+    message = opened(out.read_bytes(), keys)
+    assert message.content == {"soc": 0.6, "std": 0.02, "t_ns": message.issued_ns}
+    cfg = local_soc_config(load_pack("generic-nmc@4c2t60ah"))
+    block = frames([0.0, 1.0], cell_v=3.7).with_frames(t_ns=message.issued_ns + np.array([-60 * NS, -NS]))
+    state = local_soc.step(cfg, fresh_state(cfg), block, None, message.issued_ns)[0]
+    state, judged = cloud_soc.receive(cfg, state, out.read_bytes(), keys, "V1", message.issued_ns)
+    assert judged.reason == "", judged.text
+    assert state.sequence == message.sequence
+    at = ibms(*told, "--time", "2026-01-05T08:00:00Z", "--out", str(out))
+    assert at.code == 0
+    assert opened(out.read_bytes(), keys).content["t_ns"] == T0_NS + 8 * 3600 * NS
+    assert "an order must go somewhere" in ibms(*told).error
+    assert "--time must be a time" in ibms(*told, "--time", "noon", "--out", str(out)).error
+    assert ibms(*told[:-1], "0.5", "--out", str(out)).code == 2
 
 
 @pytest.mark.parametrize(
