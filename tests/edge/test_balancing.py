@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge import balancing
 from edge.balancing import Balance, BalancingConfig, State, balancing_config, fresh_state
@@ -225,3 +227,40 @@ def test_a_pack_says_how_it_is_balanced_unless_told() -> None:
     assert balancing_config(nmc, by="charge").start == pytest.approx(0.01 * nmc.usable_ah)
     assert balancing_config(lfp, by="voltage").start == 0.03
     assert balancing_config(nmc).floor_v == pytest.approx(3.3)
+
+
+_CELLS = st.tuples(*[st.sampled_from([3.70, 3.71, 3.73, 3.80])] * 3, st.sampled_from([3.70, 3.75, 3.0, math.nan]))
+_TURN = st.tuples(
+    st.sampled_from([1, 5, 15, 60]),
+    _CELLS,
+    st.sampled_from([25.0, 25.0, 44.0, 53.0, 60.0, -20.0]),
+    st.sampled_from([0, 0, 1, 2]),
+    st.sampled_from([0.0, 0.0, 20.0]),
+    st.sampled_from([1e4, 0.0]),
+    st.sampled_from([True, True, False]),
+)
+
+
+@settings(max_examples=25)
+@given(st.lists(_TURN, min_size=1, max_size=6), st.floats(0.4, 2.0), st.sampled_from([NMC, LFP]))
+def test_whatever_comes_a_bleed_is_allowed_within_its_heat_and_never_that_of_the_emptiest(
+    turns: list[tuple[int, tuple[float, ...], float, int, float, float, bool]], budget_w: float, cfg: BalancingConfig
+) -> None:
+    bus = Bus(replace(cfg, budget_w=budget_w))
+    charges = (0.5, 0.6, 0.55, 0.52)
+    assert any(any(m) for m in bus.run(15, cell_soc=charges))
+    for seconds, cells, temp_c, drive_state, current_a, rest_s, speaks in turns:
+        for _ in range(seconds):
+            bus.run(
+                1, np.array(cells), said={"drive_state": drive_state}, rest_s=rest_s, temp_c=temp_c,
+                current_a=current_a, words=None if speaks else Words(), cell_soc=charges,
+            )  # fmt: skip
+            if not bus.out.mask.any():
+                continue
+            assert speaks
+            assert not np.isnan(cells).any()
+            assert -10 <= temp_c <= 55
+            assert drive_state == 2 or (drive_state == 0 and rest_s > 300)
+            assert bus.out.heat_w <= budget_w
+            assert not bus.out.mask.all()
+            assert not (cfg is LFP and bus.out.mask[0])
