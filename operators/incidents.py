@@ -77,6 +77,8 @@ class IncidentsStep(Step):
                     cleared_ns=c.cleared_ns,
                     text=c.text,
                     evidence=c.evidence,
+                    since_ns=c.since_ns,
+                    causes=c.causes,
                 )
             )
         if not known:

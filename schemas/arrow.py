@@ -38,6 +38,7 @@ _TYPES: dict[str, pa.DataType] = {
 _TIMES_NS = (-9_223_286_400_000_000_000, 2**63 - 2)
 _NAMES = pa.dictionary(pa.int32(), pa.string())  # text that repeats: who, provenance
 _REPEATED = frozenset({"pack_id", "vehicle_id", "model", "pack_file", "code_version", "params", "models"})
+_OBJECTS = frozenset({"evidence", "causes"})  # numbers by name, as JSON
 _MADE_BY = ("pack_file", "code_version", "params", "models")
 _EVENT_TABLES: dict[type, str] = {Session: "sessions", Incident: "incidents", Gap: "gaps", DeadLetter: "dead_letters"}
 
@@ -192,7 +193,7 @@ def _events(table: str, events: list[Event], provenance: Provenance) -> pa.Recor
             values = np.array(values, np.float64) + 0.0
         if pa.types.is_timestamp(kind):
             values = [min(max(v, _TIMES_NS[0]), _TIMES_NS[1]) for v in values]
-        if name == "evidence":
+        if name in _OBJECTS:
             values = [orjson.dumps(dict(v), option=orjson.OPT_SORT_KEYS).decode() for v in values]
         if kind == _NAMES:
             columns.append(_encoded(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,18 @@ class Incident:
     text: str  # plain words: what, value, what is normal, since when, what to do
     evidence: Mapping[str, float] = field(default_factory=dict)
     provisional: bool = False
+    since_ns: int = 0  # since when the evidence speaks: the windows from then on are what it was seen in
+    causes: Mapping[str, float] = field(default_factory=dict)  # likelihood by cause, operators/kernels/causes.CAUSES
+
+    @property
+    def cause(self) -> str:
+        """Give the likeliest cause; "" where the kind says it all."""
+        return max(self.causes, key=self.causes.__getitem__, default="")
+
+    @property
+    def likelihood(self) -> float:
+        """Give the likelihood of the likeliest cause, 0..1; NaN without one."""
+        return max(self.causes.values(), default=math.nan)
 
 
 @dataclass(frozen=True, slots=True)

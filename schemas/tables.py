@@ -181,6 +181,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
     text text plain words
     evidence text JSON object of numbers
     provisional bool raised from a silence
+    since_ns time since when the evidence speaks
+    cause text the likeliest cause, of operators/kernels/causes; empty where the kind says it all
+    likelihood f32 how likely that cause is, 0..1
+    causes text JSON object: likelihood by cause
 """
         + _PROVENANCE
     ),

@@ -137,7 +137,7 @@ def _event(table: str, row: dict[str, Any], writer: str) -> Record:
     (source, id) tells events apart, so the id holds the revision too.
     """
     if table == "incidents":
-        row["evidence"] = orjson.loads(row["evidence"])
+        row |= {name: orjson.loads(row[name]) for name in ("evidence", "causes")}
     kind = table.removesuffix("s")
     detail = row["status"] if table == "incidents" else row["kind"]
     cloud = {

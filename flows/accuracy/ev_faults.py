@@ -19,7 +19,7 @@ from sinks.lake import LakeSink
 
 
 def weak_cells(data: Path) -> dict[str, list[str]]:
-    """Give by car its incidents about cells, one line each: opening time, kind, subject."""
+    """Give by car its incidents about cells, one line each: opening time, kind when it opened, subject at last."""
     return {path.stem: _incidents(path) for path in sorted((data / "ev_faults").glob("*.parquet"))}
 
 
@@ -38,6 +38,7 @@ def _incidents(path: Path) -> list[str]:
         run_flow(fleet.build(settings, ReplaySource(items), sink, (first.model,)), RecoverySettings(), settings.shards)
         with ducklake.attach(lake) as con:
             rows = con.execute(
-                "SELECT opened_ns, kind, subject FROM incidents WHERE subject LIKE 'cell%' ORDER BY opened_ns, subject"
+                "SELECT i.opened_ns, r.kind, i.subject FROM incidents i JOIN raw.incidents r USING (id)"
+                " WHERE r.revision = 0 AND i.subject LIKE 'cell%' ORDER BY i.opened_ns, i.subject"
             ).fetchall()
     return [f"{opened:%Y-%m-%dT%H:%MZ} {kind} {subject}" for opened, kind, subject in rows]

@@ -36,6 +36,7 @@ class Case:
 
     name: str
     kind: str
+    cause: str  # that should be named, of operators/kernels/causes
     size: float = 0.0
     field: str = ""
     hours: float = 120.0
@@ -48,15 +49,23 @@ class Case:
 
 
 CASES = (
-    Case("short_10_ohm", "internal_short", 10.0, hours=120.0, sleep=False),
-    Case("short_30_ohm", "internal_short", 30.0, hours=132.0, sleep=False),
-    Case("short_100_ohm", "internal_short", 100.0, hours=192.0, sleep=False),
-    Case("short_10_ohm_sleeping", "internal_short", 10.0, hours=168.0),
-    Case("resistance_50_pct_in_30_d", "rising_resistance", 0.5, hours=864.0, from_h=120.0, ramp_h=720.0),
-    Case("cooling_off", "cooling_fault", 1.0, shows_k=1.0),
-    Case("bias_20_mv", "sensor_bias", 0.02, "cell_v"),
-    Case("probe_stuck", "stuck_value", 0.0, "temp_c", shows_k=1.0),
-    Case("probe_3_k_warmer", "sensor_bias", 3.0, "temp_c"),
+    Case("short_10_ohm", "internal_short", "self_discharge", 10.0, hours=120.0, sleep=False),
+    Case("short_30_ohm", "internal_short", "self_discharge", 30.0, hours=132.0, sleep=False),
+    Case("short_100_ohm", "internal_short", "self_discharge", 100.0, hours=192.0, sleep=False),
+    Case("short_10_ohm_sleeping", "internal_short", "self_discharge", 10.0, hours=168.0),
+    Case(
+        "resistance_50_pct_in_30_d",
+        "rising_resistance",
+        "rising_resistance",
+        0.5,
+        hours=864.0,
+        from_h=120.0,
+        ramp_h=720.0,
+    ),
+    Case("cooling_off", "cooling_fault", "cooling", 1.0, shows_k=1.0),
+    Case("bias_20_mv", "sensor_bias", "cell_sensor", 0.02, "cell_v"),
+    Case("probe_stuck", "stuck_value", "temperature_sensor", 0.0, "temp_c", shows_k=1.0),
+    Case("probe_3_k_warmer", "sensor_bias", "temperature_sensor", 3.0, "temp_c"),
 )
 
 
@@ -74,6 +83,7 @@ class Score:
 
     delay_h: NDArray[np.float64]  # by vehicle in which the fault showed; inf where it was not found
     threshold_h: NDArray[np.float64]  # the same by fixed thresholds
+    named: int  # of those found, vehicles whose incident at last names the right cause as the likeliest
     others: int  # incidents that are not about the fault
     pack_months: float
 
@@ -98,16 +108,17 @@ def score(case: Case, vehicles: int, seed: int = SEED) -> Score:
     told = incidents_of(crossed.watch(cfg), cfg.models)
     began = {f.vehicle: cfg.start_ns + int(f.start_s * 1e9) for f in faults}
     shows = _shown(cfg, case.shows_k) if case.shows_k else began
-    delay, threshold, others = [], [], 0
+    delay, threshold, named, others = [], [], 0, 0
     for fault in faults:
         mine = [t for t in told if t.vehicle_id == vehicle_id(fault.vehicle)]
         about = [t for t in mine if _is_about(t, fault) and t.updated_ns >= began[fault.vehicle]]
         others += len({t.id for t in mine} - {t.id for t in about})
+        named += bool(about) and about[-1].cause == case.cause
         if fault.vehicle in shows:
             delay.append(_hours(about[0].updated_ns if about else None, shows[fault.vehicle]))
             threshold.append(_hours(crossed.first(fault.vehicle, began[fault.vehicle]), shows[fault.vehicle]))
     months = vehicles * case.hours / _HOURS_PER_MONTH
-    return Score(np.array(delay), np.array(threshold), others, months)
+    return Score(np.array(delay), np.array(threshold), named, others, months)
 
 
 def false_incidents(
@@ -177,6 +188,7 @@ def figures(vehicles: int, healthy: int, note: Callable[[str], None] = lambda _:
         others, months = others + s.others, months + s.pack_months
         found[f"{case.name}_found_pct"] = 100.0 * float(np.isfinite(s.delay_h).mean())
         found[f"{case.name}_median_delay_h"] = float(np.median(s.delay_h))
+        found[f"{case.name}_cause_named_pct"] = 100.0 * s.named / max(int(np.isfinite(s.delay_h).sum()), 1)
         found[f"{case.name}_threshold_median_delay_h"] = float(np.median(s.threshold_h))
         if case.ramp_h:
             found[f"{case.name}_found_at_pct"] = float(np.median(s.delay_h)) / case.ramp_h * 100.0 * case.size

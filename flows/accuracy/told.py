@@ -29,6 +29,7 @@ class Told:
     subject: str
     opened_ns: int
     updated_ns: int
+    cause: str
 
 
 def incidents_of(blocks: Iterable[FrameBlock], models: tuple[str, ...]) -> list[Told]:
@@ -64,5 +65,6 @@ class _Kept(StatelessSinkPartition[tuple[str, LakeItem]]):
 
 def _rows(batch: pa.RecordBatch) -> Iterator[Told]:
     names = [batch.column(name).to_pylist() for name in ("id", "vehicle_id", "kind", "subject")]
+    causes = batch.column("cause").to_pylist()
     times = [batch.column(name).cast(pa.int64()).to_pylist() for name in ("opened_ns", "updated_ns")]
-    return (Told(*row) for row in zip(*names, *times, strict=True))
+    return (Told(*row) for row in zip(*names, *times, causes, strict=True))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from operators.kernels.causes import judge
 from operators.kernels.kinds import CELL, INDEX, KINDS, PROBE, Kind
 from schemas.ids import record_id
 
@@ -89,6 +90,8 @@ class Change:
     cleared_ns: int
     text: str
     evidence: dict[str, float]
+    since_ns: int  # the earliest of what speaks for it
+    causes: dict[str, float]
 
 
 def step(cfg: IncidentsConfig, known: list[Open], pack_id: str, findings: list[Finding]) -> Iterator[Change]:
@@ -244,6 +247,8 @@ def _publish(cfg: IncidentsConfig, o: Open, t_ns: int) -> Change | None:
         o.cleared_ns,
         _text(o, t_ns),
         _evidence(o),
+        min(int(e[4]) for e in o.active.values()),
+        judge({KINDS[kind].name: e[1] for (kind, _), e in sorted(o.active.items(), key=lambda item: abs(item[1][1]))}),
     )
 
 

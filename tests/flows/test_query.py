@@ -66,7 +66,8 @@ def _states() -> Rows:
 
 def _incident(number: int, status: str, severity: int) -> Incident:
     words = ("short", "cell 3", severity, status, T0_NS + number, T0_NS, 0, "in words", {"b": 2.0, "a": 1.0})
-    return Incident(f"i{number}", 0, "m", "A", "A", *words)
+    causes = {"sense_wire": 0.3, "self_discharge": 0.6} if number > 1 else {}
+    return Incident(f"i{number}", 0, "m", "A", "A", *words, since_ns=T0_NS - 3 * 3600 * 10**9, causes=causes)
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +235,14 @@ def test_open_incidents_leaves_out_the_cleared_and_begins_with_the_gravest(lake:
     found = rows(lake, "SELECT id, evidence FROM open_incidents")
     assert [r["id"] for r in found] == ["i2", "i1"]
     assert json.loads(found[0]["evidence"]) == {"a": 1.0, "b": 2.0}
+
+
+def test_causes_are_counted_by_model_and_years_and_lead_to_the_windows_that_speak_for_them(lake: Path) -> None:
+    (cause,) = rows(lake, "SELECT * FROM causes")
+    assert (cause["model"], cause["years"], cause["cause"], cause["incidents"]) == ("m", 0, "self_discharge", 2)
+    assert (cause["packs"], cause["still_open"], round(cause["likelihood"], 3)) == (1, 1, 0.6)
+    for_it = rows(lake, f"SELECT * FROM cause_windows WHERE incident = '{cause['for_example']}'")
+    assert [(w["pack_id"], w["start_ns"]) for w in for_it] == [("A", "2026-01-05 00:00:00")]
 
 
 def test_data_coverage_joins_frames_gaps_and_refusals_of_a_pack_and_day(lake: Path) -> None:

@@ -95,7 +95,7 @@ def test_each_kind_of_event_fills_every_column_of_its_table() -> None:
     words = ("short", "pack", 4, "open", 1, 2, 0, "words", {"b": 1.0, "a": 2.0})
     events: dict[str, Item] = {
         "sessions": Session("s", 0, "m", "A", "A", "park", 1, 2, 3, *(0.5,) * 21),
-        "incidents": Incident("i", 0, "m", "A", "A", *words),
+        "incidents": Incident("i", 0, "m", "A", "A", *words, causes={"cooling": 0.9}),
         "gaps": GAP,
         "dead_letters": DeadLetter("d", "bus", 1, 2, 3, "late", "", "A", 1, 2, "json", b"\x00\xff"),
     }
@@ -105,6 +105,7 @@ def test_each_kind_of_event_fills_every_column_of_its_table() -> None:
         assert all(c.null_count == 0 for c in got.columns), table
         assert {f.name for f in fields(event)} <= {c.name for c in TABLES[table]}, table
     assert _one(events["incidents"])["evidence"].to_pylist() == ['{"a":2.0,"b":1.0}']
+    assert _one(events["incidents"])["causes"].to_pylist() == ['{"cooling":0.9}']
     assert _one(events["dead_letters"])["payload"].to_pylist() == [b"\x00\xff"]
 
 

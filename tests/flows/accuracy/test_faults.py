@@ -22,6 +22,7 @@ def test_a_fault_is_found_in_its_time_and_no_other_part_is_blamed(name: str) -> 
     score = faults.score(CASES[name], 8)
     assert within(f"{name}_median_delay_h", float(np.median(score.delay_h)))
     assert score.others <= 1
+    assert score.named >= 0.75 * np.isfinite(score.delay_h).sum()
 
 
 def test_fixed_thresholds_find_a_short_a_day_later() -> None:
@@ -30,7 +31,7 @@ def test_fixed_thresholds_find_a_short_a_day_later() -> None:
 
 
 def test_a_short_too_small_to_matter_is_not_found() -> None:
-    nothing = faults.Case("short_1_mohm", "internal_short", 1e6, hours=96.0, sleep=False)
+    nothing = faults.Case("short_1_mohm", "internal_short", "self_discharge", 1e6, hours=96.0, sleep=False)
     assert np.isinf(faults.score(nothing, 2).delay_h).all()
 
 
