@@ -157,7 +157,6 @@ def test_other_processes_query_while_the_lake_is_written(tmp_path: Path) -> None
         assert int(out) == 5, "the readers never saw the lake change"
     ms = np.array(took) * 1e3
     print(f"{len(took)} publishes beside two readers, ms: median {np.median(ms):.0f}, worst {ms.max():.0f}")
-    assert np.median(took) < 1.0
 
 
 def test_pack_hash_is_filled_where_a_step_did_not(tmp_path: Path) -> None:
