@@ -45,6 +45,8 @@ map = [{{ dbc = "ibms_pack.dbc" }}, {{ dbc = "ibms_edge.dbc" }}]
 signals.cycle_s = {{ {", ".join(f"{name} = {period_s:.5f}" for name in _NAMES)} }}
 protection.delay_s = {delay_s}
 http.port = {http_port}
+uplink = {{ kind = "file", folder = "{folder}/state/up" }}
+balancing = {{ bleed_a = 0.1 }}
 """)
     return path
 
