@@ -25,7 +25,7 @@ from schemas.frames import FrameBlock
 from schemas.ids import record_id
 
 TRY_NS = 5 * 10**9  # between attempts to open an outbox
-SAY_NS = 60 * 10**9  # what had to go is said at most so often
+SAY_NS = 60 * 10**9  # what had to go is said at most so often, and after so much that nothing arrives
 _S = 10**9
 _WHY = {
     THINNED: "the outbox is full, and every second one of the oldest goes",
@@ -67,6 +67,9 @@ class Keeping:
         self._trouble = ""  # why there is no outbox
         self._said_ns = 0
         self._gone: dict[tuple[str, str], int] = {}  # records let go, as last said
+        self._arrived = -1  # records, and when the last of them did
+        self._arrived_ns = self._stepped_ns = 0
+        self._away = False  # as last said
 
     def open(self, now_ns: int) -> None:
         """Open the outbox where it is not, at most every TRY_NS; times are of the wall clock."""
@@ -115,6 +118,7 @@ class Keeping:
             self._let_go(self.outbox, now_ns)
         if self._sender is not None:
             self._sender.step(now_ns)
+            self._arrives(self._sender, now_ns)
 
     def close(self, now_ns: int) -> None:
         """Keep what is gathered, and let go."""
@@ -177,6 +181,22 @@ class Keeping:
                 self._said_ns = now_ns
                 self._say(WARNING, f"{more} records of {kind} were let go: {_WHY.get(why, why)}")
         self._gone = gone
+
+    def _arrives(self, sender: Sender, now_ns: int) -> None:
+        """Say where nothing arrives any more, and where it does again."""
+        arrived = sum(records for records, _ in sender.sent.values())
+        waits = sum(sender.outbox.waiting.values())
+        jumped = not 0 <= now_ns - self._stepped_ns < TRY_NS  # a clock that was set says nothing of a line
+        self._stepped_ns = now_ns
+        if jumped and not self._away:
+            self._arrived_ns = now_ns
+        if arrived != self._arrived or not waits:
+            if self._away:
+                self._say(NOTICE, f"what is sent arrives again; {waits} records wait")
+            self._arrived, self._arrived_ns, self._away = arrived, now_ns, False
+        elif not self._away and now_ns - self._arrived_ns >= SAY_NS:
+            self._away = True
+            self._say(WARNING, f"nothing that is sent has arrived for a minute; {waits} records wait")
 
     def _say(self, level: int, text: str) -> None:
         self.lines.append(Line(level, text))

@@ -41,6 +41,7 @@ _TELEMETRY = {
     "ibms_edge_sent_bytes_total": "bytes of them",
     "ibms_edge_send_failures_total": "records that came back from the uplink",
     "ibms_edge_day_bytes": "bytes that have arrived since midnight UTC, or since the start",
+    "ibms_edge_day_before_bytes": "bytes that arrived on the day before; 0 where that is not known",
     "ibms_edge_day_budget_bytes": "what a day may cost before history waits",
     "ibms_edge_orders_total": "orders from afar, by what became of them",
     "ibms_edge_outside_limits_until_seconds": "until when limits from outside hold, s since 1970; 0: there are none",

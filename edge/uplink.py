@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from schemas.frames import FrameBlock
 from schemas.wire_arrow import ARROW, ZSTD_LEVEL, encode_delta
 
 _ROLE = {LIVE: "frames", BACKFILL: "backfill", URGENT: "gateways"}
+_CLOSE_S = 2.0  # that producer and consumer may each take to let go
 _ORDERS = 16  # read at once
 # A message is given up by the client after this, comes back to the outbox, and goes again by the lane of its age.
 TIMEOUT_S = 20.0
@@ -161,8 +163,11 @@ class KafkaUplink:
 
     def close(self) -> Report:
         """See Uplink."""
-        self._producer.flush(2.0)
-        self._consumer.close()
+        self._producer.flush(_CLOSE_S)
+        # it waits for a broker that it has known, however long that is away: then a thread waits that ends with us
+        closing = threading.Thread(target=self._consumer.close, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_S)
         return self.report()
 
 

@@ -135,6 +135,28 @@ def test_without_a_way_out_everything_waits(tmp_path: Path) -> None:
     assert not any(name.startswith("ibms_edge_sent") for name, *_ in told)
 
 
+def test_a_line_on_which_nothing_arrives_is_said_once_and_its_return_too(tmp_path: Path) -> None:
+    line = Line()
+    keeping = _keeping(tmp_path, line)
+    _go(keeping, np.arange(0.0, 15.0, 0.5))
+    line.up = False
+    _go(keeping, np.arange(15.0, 200.0, 0.5))
+    line.up = True
+    _go(keeping, np.arange(200.0, 205.0, 0.5))
+    said = [line.text for line in keeping.lines if "arrive" in line.text]
+    assert said[0].startswith("nothing that is sent has arrived for a minute; ")
+    assert said[1].startswith("what is sent arrives again; ")
+    assert len(said) == 2
+
+
+def test_a_line_that_has_nothing_to_carry_is_not_one_on_which_nothing_arrives(tmp_path: Path) -> None:
+    keeping = _keeping(tmp_path, Line())
+    for t_s in np.arange(0.0, 200.0, 0.5):
+        keeping.open(T0_NS + round(t_s * NS))
+        keeping.step(None, None, T0_NS + round(t_s * NS))
+    assert [line.level for line in keeping.lines] == [INFO]
+
+
 def test_an_outbox_that_does_not_open_is_said_once_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "outbox").write_text("in the way")
     keeping = _keeping(tmp_path, Line())

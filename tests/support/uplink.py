@@ -7,9 +7,13 @@ from edge.uplink import Report, cost
 
 
 class Line:
-    """An uplink that takes everything, and says so at the next report; `heard` is what somebody says to the vehicle."""
+    """An uplink that takes everything, and says so at the next report, where it is `up`.
+
+    `heard` is what somebody says to the vehicle.
+    """
 
     def __init__(self) -> None:
+        self.up = True
         self.sent: list[Record] = []
         self.heard: list[bytes] = []
         self.closed = False
@@ -22,7 +26,7 @@ class Line:
 
     def report(self) -> Report:
         arrived, self._arrived = self._arrived, []
-        return Report(arrived, [])
+        return Report(arrived, []) if self.up else Report([], arrived)
 
     def hear(self) -> list[bytes]:
         heard, self.heard = self.heard, []
