@@ -38,6 +38,11 @@ def _parser() -> argparse.ArgumentParser:
     service = commands.add_parser("service", help="tell a running gateway that somebody has looked at the pack")
     _with_config(service)
     service.set_defaults(does=_service)
+    simulate = commands.add_parser("simulate", help="be a vehicle on a gateway's bus, for who has none")
+    _with_config(simulate)
+    simulate.add_argument("--fault", choices=("over-voltage", "crash", "silence"), default="", help="that comes")
+    simulate.add_argument("--after", type=_seconds, default=30.0, metavar="S", help="seconds until then (default: 30)")
+    simulate.set_defaults(does=_simulate)
     bench = commands.add_parser("bench", help="measure, on this machine, how long a command takes and what disturbs it")
     bench.add_argument("--json", action="store_true", help="as one line of JSON")
     bench.add_argument("--seconds", type=_seconds, default=60.0, help="of each scenario (default: 60)")
@@ -99,6 +104,20 @@ def _service(options: argparse.Namespace) -> int:
 
     control.ask(load_settings(options.config).state_dir, control.SERVICE)
     print("asked for; the journal and `ibms-edge status` say what came of it")
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    import signal  # noqa: PLC0415 - as in _run
+
+    from edge import simulate  # noqa: PLC0415 - as in _run
+    from edge.settings import load_settings  # noqa: PLC0415 - as in _run
+
+    over: list[int] = []
+    for which in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(which, lambda number, _: over.append(number))
+    settings = load_settings(options.config)
+    simulate.run(settings, options.fault, options.after, lambda text: print(text, flush=True), lambda: bool(over))
     return 0
 
 

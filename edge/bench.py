@@ -24,7 +24,7 @@ from edge import bench_scenes, latches, plant, status
 from edge.canbus import TICK_S, Port
 from edge.commands import ASK_HOLD, ASK_OPEN, CONTACTORS
 from edge.plant import PLACES, Plant
-from edge.protect_flow import urgent
+from edge.priority import urgently
 from schemas.checked import ConfigError
 from schemas.limits import worst_detection_s
 from schemas.pack import load_pack
@@ -229,13 +229,11 @@ def _running(folder: Path) -> Iterator[Run]:
     vehicle = plant.plant(load_pack(PACK), PERIOD_S)
     vehicle.slots = [slot for slot in vehicle.slots if slot[2:] != ("CellVoltages", _PAGE)]
     port = Port(can, time.monotonic_ns, time.time_ns)
-    with bench_scenes.command(path, folder / "journal") as command:
-        urgent(_PRIORITY)
-        try:
+    try:
+        with bench_scenes.command(path, folder / "journal") as command, urgently(_PRIORITY):
             yield Run(folder, http_port, vehicle, port, command, port.now())
-        finally:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-            port.close()
+    finally:
+        port.close()
 
 
 def words(found: Mapping[str, Any]) -> str:

@@ -7,12 +7,10 @@ Run by the supervisor as `python -m edge.start protect_flow CONFIG LINK`, LINK b
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -27,6 +25,7 @@ from edge.canbus import Port
 from edge.commands import VEHICLE, Protecting, Writer
 from edge.decode import Plan
 from edge.link import Link, Told, inherited
+from edge.priority import urgent
 from edge.protector import Heard, Judged, ProtectorConfig, Round, State
 from edge.settings import Prepared, load_settings, prepare
 from edge.timings import Timings
@@ -174,13 +173,6 @@ def latched_before(link: Link, wait_s: float = START_S) -> Sequence[str] | None:
             break
         time.sleep(0.001)
     return None
-
-
-def urgent(priority: int) -> None:
-    """Ask the scheduler to run this process first; without the right to it goes on as it is."""
-    if priority:
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ from edge import plant
 from edge.canbus import CanSettings, Port
 from edge.latches import create
 from edge.plant import Plant
-from edge.protect_flow import urgent
+from edge.priority import urgent
 from schemas.pack import load_pack
 
 PATIENCE_S = 20.0  # other test processes want the processor too
