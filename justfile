@@ -71,9 +71,10 @@ accuracy *args: ready
 diagnosis *args: ready
     '{{ bin }}/ibms' bench diagnosis "$@"
 
-# The heavy form of the kill test: 60 × kill -9, nothing lost and nothing repeated
+# The heavy form of the kill test: 60 × kill -9, nothing lost and nothing repeated; a gateway's uplink too, also over TLS
 kill-test *args: ready
-    '{{ bin }}/pytest' tests/e2e/test_kill.py tests/e2e/test_kafka_kill.py tests/e2e/test_uplink_kafka.py --kills 60 "$@"
+    '{{ bin }}/pytest' tests/e2e/test_kill.py tests/e2e/test_kafka_kill.py tests/e2e/test_uplink_kafka.py \
+        tests/e2e/test_uplink_tls.py --thorough --kills 60 "$@"
 
 # Start a Kafka broker that stays, on 127.0.0.1:9092, and print its address; `--brokers 3 --port 9092`
 kafka-up *args: ready

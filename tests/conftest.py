@@ -22,7 +22,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=15, help="how often the kill test sends SIGKILL (default: 15)")
-    parser.addoption("--thorough", action="store_true", help="tests/safety: many more sequences, recordings as a whole")
+    thorough = "tests/safety: many more sequences, recordings as a whole; tests/e2e: a broker with TLS"
+    parser.addoption("--thorough", action="store_true", help=thorough)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +54,7 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One real broker for all tests of this process; each makes topics of its own."""
-    _broker_possible()
+    broker_possible()
     with running_cluster(tmp_path_factory.mktemp("kafka")) as cluster:
         yield cluster
 
@@ -61,12 +62,12 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def kafka_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three brokers with replication for one test, which may kill them."""
-    _broker_possible()
+    broker_possible()
     with running_cluster(tmp_path_factory.mktemp("kafka3"), 3) as cluster:
         yield cluster
 
 
-def _broker_possible() -> None:
+def broker_possible() -> None:
     try:
         classpath()
     except KafkaUnavailableError as missing:
