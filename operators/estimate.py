@@ -8,6 +8,7 @@ from bytewax.operators import KeyedStream
 
 from operators.kernels import estimate as kernel
 from operators.kernels.estimate import EstimateConfig, EstimateState
+from operators.kernels.parameters import parameters
 from operators.shard import Packs, Slots, Step, Told, shard_step
 from schemas.events import Item
 from schemas.frames import FrameBlock
@@ -19,7 +20,7 @@ class EstimateStep(Step):
 
     def __init__(self, pack: PackModel, cfg: EstimateConfig) -> None:
         """Take the pack model and the settings; no pack is known yet."""
-        self._pack = kernel.parameters(pack)
+        self._pack = parameters(pack)
         self._cfg = cfg
         self.state: EstimateState = EstimateState.empty(0, pack.series, pack.probes)
 
@@ -29,6 +30,7 @@ class EstimateStep(Step):
         columns = kernel.step(
             self._cfg, self.state, self._pack, derived["slot"], derived["dt_s"], derived["quality"], block.lane,
             block.current_a, block.pack_v, block.cell_v, block.temp_c, block.context.get("soc_bms"),
+            block.context.get("contactor_state"),
         )  # fmt: skip
         return [block.with_derived(**columns)]
 

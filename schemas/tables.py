@@ -90,6 +90,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
     sop_charge_30s_limit i8 the same
     sop_discharge_cell i16 the cell that reaches its limit first when discharging, counts from 1
     sop_charge_cell i16 the same when charging
+    current_offset_a f32 what the current sensor shows too much
+    current_offset_std_a f32 its standard deviation
     r0_ohm f32 mean resistance of a cell group
     spread_soc f32 max-min of SOC over the cells, at the start of the window
     spread_r0 f32 max-min of R0 over the cells, relative to the median, at the start

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from operators.kernels import estimate as kernel
 from operators.kernels.estimate import EstimateConfig, EstimateState
+from operators.kernels.parameters import parameters
 from schemas.pack import PackModel
 
 _INTERVAL_90 = 1.645  # standard deviations
@@ -85,7 +86,7 @@ def estimated(
     return kernel.step(
         cfg,
         EstimateState.empty(1, pack.series, pack.probes),
-        kernel.parameters(pack),
+        parameters(pack),
         slot=np.zeros(n, np.int32),
         dt_s=np.concatenate([[np.nan], np.diff(drive.t_s)]),
         quality=np.zeros(n, np.uint32),

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.accuracy.drives import Drive, estimated
-from operators.kernels.estimate import EstimateConfig, parameters
+from operators.kernels.estimate import EstimateConfig
+from operators.kernels.parameters import parameters
 from replay.fit.leaf import CELL_AH
 from replay.fit.read import charge_ah, columns
 from schemas.pack import PackModel, load_pack

@@ -9,7 +9,7 @@ import math
 from collections import namedtuple
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -19,8 +19,8 @@ from operators.kernels import imbalance, ocv, power, prefetch, soc
 from operators.kernels.imbalance import QQ, RR, ZZ
 from operators.kernels.median import lower_median
 from operators.kernels.ocv import BRANCHES, DOCV, OCV, R0
+from operators.kernels.parameters import Parameters
 from schemas.frames import BACKFILL
-from schemas.pack import PackModel
 from schemas.quality import FROZEN, SWEEP_SKEW
 
 CELL, PACK = 0, 1  # values of soc_source
@@ -43,6 +43,8 @@ class EstimateConfig:
     between: float = 0.3  # of a step in current: what the mean between two frames may miss
     soc_noise: float = 5e-10  # variance per second: what the rest of this model does not say
     offset: float = 0.005  # of the current sensor, over capacity (1/h)
+    open_noise: float = 0.0005  # of what it shows while the contactors are open
+    open_tau_s: float = 3600.0  # for how long such an error lasts
     drift_offset: float = 1e-11  # variance per second: .5 % of capacity per hour in a month
     noise_v: float = 10e-3  # voltage the circuit model leaves unexplained
     noise_c: float = 0.1  # and in proportion to the drop of R0 under 1 C
@@ -108,65 +110,6 @@ class EstimateState:
         return cls(core, np.zeros((slots, 3, cells), np.float32))
 
 
-class Cell(NamedTuple):
-    """What the loops need of a pack model beside its tables."""
-
-    cells: int
-    capacity_ah: float
-    fade: float  # of the capacity against the pack file's, in proportion, standard deviation
-    hysteresis_v: float
-    sum_offset_v: float  # per cell group
-    borrowed: float  # 1 where the OCV table was measured on another kind of cell, else 0
-    v_min: float
-    v_max: float
-    charge_max_a: float
-    discharge_max_a: float
-
-
-class Parameters(NamedTuple):
-    """A pack model as the loops read it."""
-
-    table: NDArray[np.float64]  # as ocv.table
-    r_to: NDArray[np.float64]  # as ocv.resistance_to
-    tau_s: NDArray[np.float64]  # (BRANCHES,)
-    charge_share: NDArray[np.float64]  # (K,) as power.derating
-    discharge_share: NDArray[np.float64]
-    cell: Cell
-
-
-@lru_cache(maxsize=256)
-def parameters(pack: PackModel) -> Parameters:
-    """Prepare a pack model, once; raises ValueError where it has more RC branches than the filter."""
-    grid = pack.grid()
-    at_c = np.arange(-60.0, 101.0)
-    return Parameters(
-        ocv.table(grid),
-        ocv.resistance_to(grid),
-        ocv.time_constants(grid),
-        np.interp(at_c, pack.derating.temp_c, pack.derating.charge),
-        np.interp(at_c, pack.derating.temp_c, pack.derating.discharge),
-        Cell(
-            cells=pack.series,
-            capacity_ah=float(pack.usable_ah),
-            fade=float(pack.capacity_std),
-            hysteresis_v=float(pack.hysteresis_v),
-            sum_offset_v=pack.sum_offset_v / pack.series,
-            borrowed=float(pack.ocv_source == "borrowed"),
-            v_min=_cell_limit(pack, over=False),
-            v_max=_cell_limit(pack, over=True),
-            charge_max_a=float(pack.charge_max_a),
-            discharge_max_a=float(pack.discharge_max_a),
-        ),
-    )
-
-
-def _cell_limit(pack: PackModel, *, over: bool) -> float:
-    """Give the innermost cell voltage limit; the end of the OCV table where the pack file has none."""
-    bounds = [row.bound for row in pack.limits if row.quantity == "cell_v" and row.over == over]
-    bounds = bounds or [float(pack.ocv.v.max() if over else pack.ocv.v.min())]
-    return min(bounds) if over else max(bounds)
-
-
 _Config = namedtuple("_Config", [f.name for f in fields(EstimateConfig)])  # type: ignore[misc]  # noqa: PYI024 - numba reads it
 
 
@@ -179,7 +122,7 @@ def _plain(cfg: EstimateConfig) -> Any:  # noqa: ANN401 - a tuple with the names
 _F64 = ("soc", "z_med")
 _F32 = (
     "soc_std", "r0_ohm", "v_med", "innov_v", "innov_std_v", "soe_kwh", "soe_std_kwh", "d_soc_std", "d_r0_std",
-    "d_q_std", "capacity_ah", "q_med_ah", *power.STD_NAMES, *power.NAMES,
+    "d_q_std", "capacity_ah", "q_med_ah", "current_offset_a", "current_offset_std_a", *power.STD_NAMES, *power.NAMES,
 )  # fmt: skip
 _I8 = ("soc_source", *power.LIMIT_NAMES)
 _I16 = ("soc_low_cell", "soc_high_cell", "sop_discharge_cell", "sop_charge_cell")
@@ -187,8 +130,8 @@ _CELLS = ("d_soc", "d_r0", "d_q", "resid_v")
 _SOC, _Z_MED = range(2)
 (
     _SOC_STD, _R0, _V_MED, _INNOV, _INNOV_STD, _SOE, _SOE_STD, _D_SOC_STD, _D_R0_STD, _D_Q_STD, _CAPACITY, _Q_MED,
-    _SOP_STD,
-) = range(13)  # fmt: skip
+    _OFFSET, _OFFSET_STD, _SOP_STD,
+) = range(15)  # fmt: skip
 _SOP = _SOP_STD + 2
 _SOURCE, _LIMIT = range(2)
 _LOW, _HIGH, _OUT_CELL, _IN_CELL = range(4)
@@ -196,7 +139,8 @@ _RESID = 3  # after the three differences
 # Rows of the scratch array, one value per cell group each.
 _KEYS, _LIFT, _ERROR, _PAIR = 0, 1, 2, 3
 _SCRATCH = 5
-_NONE = np.empty(0, np.float32)  # no column
+_NONE, _NO_STATE = np.empty(0, np.float32), np.empty(0, np.int8)  # no column
+_OPEN = 0  # contactor_state
 _AHEAD = 2  # rows whose state is asked for early
 
 
@@ -213,6 +157,7 @@ def step(
     cell_v: NDArray[np.float32],
     temp_c: NDArray[np.float32],
     soc_bms: NDArray[np.float32] | None = None,
+    contactor_state: NDArray[np.int8] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Advance `state` over N rows; what is known after each, by column name.
 
@@ -223,6 +168,7 @@ def step(
     Columns (N, C) float32: d_soc, d_r0, d_q, resid_v; SOC of a cell group is z_med + d_soc within 0..1.
     Rows of the backfill lane are NaN and change nothing; frozen rows and rows without current change nothing but the
     uncertainty.  `soc_bms` (N,), the vehicle's own SOC, may be absent: it is read at a pack's first usable frame only.
+    So may `contactor_state` (N,): what a sensor shows while they are open (0) is its offset.
     """
     n, cells = cell_v.shape
     assert cells == pack.cell.cells == state.cell.shape[2], f"{cells} cells, not the pack's {pack.cell.cells}"
@@ -234,7 +180,7 @@ def step(
     _walk(
         _plain(cfg), pack.cell, pack.table, pack.r_to, pack.tau_s, pack.charge_share, pack.discharge_share,
         slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_v.view(np.int32), temp_c, temp_c.view(np.int32),
-        _NONE if soc_bms is None else soc_bms,
+        _NONE if soc_bms is None else soc_bms, _NO_STATE if contactor_state is None else contactor_state,
         state.core, state.cell, f64, f32, i8, i16, per_cell, work, work.view(np.int32),
     )  # fmt: skip
     out: dict[str, NDArray[Any]] = {}
@@ -246,7 +192,7 @@ def step(
 @njit(cache=True, error_model="numpy")
 def _walk(
     cfg, pack, table, r_to, tau_s, charge_share, discharge_share,
-    slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_bits, temp_c, temp_bits, soc_bms,
+    slot, dt_s, quality, lane, current_a, pack_v, cell_v, cell_bits, temp_c, temp_bits, soc_bms, contactor_state,
     cores, each, f64, f32, i8, i16, per_cell, work, bits,
 ):  # fmt: skip
     cells = cell_v.shape[1]
@@ -296,6 +242,9 @@ def _walk(
                 imbalance.begin(core, _SHARED, cfg)
                 ocv.look_up(table, core[soc.Z], temp, at)
                 started, i_before, learn_s = True, i, _FIRST_DT_S
+            isolated = contactor_state.size > 0 and contactor_state[n] == _OPEN
+            if started and learn_s > 0.0 and isolated and abs(i) < cfg.rest_c_rate * pack.capacity_ah:
+                soc.see_offset(core, pack, cfg, i, learn_s)
             if started and i == i and learn_s > 0.0:
                 drop = i * at[R0]
                 d_drop = (i - i_before) * at[R0] if i_before == i_before else 0.0
@@ -342,6 +291,8 @@ def _walk(
         f32[_SOC_STD, n] = math.sqrt(core[soc.P_ZZ] + spread)
         f32[_R0, n] = at[R0] * (1.0 + scale)
         capacity_ah = pack.capacity_ah / (1.0 + core[soc.FADE])
+        f32[_OFFSET, n] = core[soc.OFFSET] * pack.capacity_ah
+        f32[_OFFSET_STD, n] = math.sqrt(core[soc.P_OO]) * pack.capacity_ah
         f32[_Q_MED, n], f32[_CAPACITY, n] = capacity_ah, capacity_ah * (left + room)
         rest = at[OCV] + pack.hysteresis_v * core[soc.H] + core[soc.BIAS]
         std_v = math.sqrt(at[DOCV] * at[DOCV] * (core[soc.P_ZZ] + spread) + core[soc.P_BB])

@@ -258,12 +258,26 @@ def correct(core, table, tau_s, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
     total = h * seen_z + seen_b + drop * seen_s + var
     bound = cfg.outlier * math.sqrt(total)
     e = min(max(innov, -bound), bound) / total
-    core[Z] = min(max(z + seen_z * e, 0.0), 1.0)
-    core[BIAS] += seen_b * e
-    core[SCALE] = max(core[SCALE] + seen_s * e, -0.8)
-    core[FADE] = min(max(core[FADE] + seen_q * e, _FADE_MIN), _FADE_MAX)
-    core[OFFSET] = min(max(core[OFFSET] + seen_o * e, -_OFFSET_MAX), _OFFSET_MAX)
-    seen = (seen_z, seen_b, seen_s, seen_q, seen_o)
+    _take(core, (seen_z, seen_b, seen_s, seen_q, seen_o), total, e)
+    return innov, total
+
+
+@njit(cache=True, error_model="numpy")
+def see_offset(core, cell, cfg, i, dt_s):
+    """Learn the current sensor's offset from what it shows, `i`, where no current can flow."""
+    total = core[P_OO] + cfg.open_noise * cfg.open_noise * (1.0 + cfg.open_tau_s / dt_s)
+    seen = (core[P + OFFSET], core[P_BB + 3], core[P_SS + 2], core[P_QQ + 1], core[P_OO])
+    _take(core, seen, total, (i / cell.capacity_ah - core[OFFSET]) / total)
+
+
+@njit(cache=True, error_model="numpy")
+def _take(core, seen, total, e):
+    """Move what is estimated by an innovation over its variance, `e`; `seen` is its covariance with each number."""
+    core[Z] = min(max(core[Z] + seen[Z] * e, 0.0), 1.0)
+    core[BIAS] += seen[BIAS] * e
+    core[SCALE] = max(core[SCALE] + seen[SCALE] * e, -0.8)
+    core[FADE] = min(max(core[FADE] + seen[FADE] * e, _FADE_MIN), _FADE_MAX)
+    core[OFFSET] = min(max(core[OFFSET] + seen[OFFSET] * e, -_OFFSET_MAX), _OFFSET_MAX)
     k = P
     for a in range(_STATES):
         part = seen[a] / total
@@ -271,7 +285,6 @@ def correct(core, table, tau_s, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
             core[k] -= part * seen[b]
             k += 1
     core[P_ZZ] = max(core[P_ZZ], _P_ZZ_MIN)
-    return innov, total
 
 
 @njit(cache=True, error_model="numpy")

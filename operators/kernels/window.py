@@ -27,7 +27,7 @@ ACC = (
 LAST = (
     "mode", "soc", "soc_std", "soc_source", "soc_low_cell", "soc_high_cell", "soe_kwh", "soe_std_kwh",
     *power.NAMES, *power.STD_NAMES, *power.LIMIT_NAMES, "sop_discharge_cell", "sop_charge_cell",
-    "r0_ohm", "soc_bms", "odo_km", "lat_deg", "lon_deg", "ambient_c",
+    "current_offset_a", "current_offset_std_a", "r0_ohm", "soc_bms", "odo_km", "lat_deg", "lon_deg", "ambient_c",
 )  # fmt: skip
 _A = {name: i for i, name in enumerate(ACC)}
 (

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.kernels import estimate as kernel
+from operators.kernels.parameters import parameters
 from schemas.pack import PackModel, Resistance, load_pack
 
 Floats = NDArray[np.float64]
@@ -83,7 +84,7 @@ def run(
         "cell_v": np.ascontiguousarray(cell_v, np.float32),
         "temp_c": np.full((n, pack.probes), 25.0, np.float32),
     }
-    return kernel.step(cfg, state, kernel.parameters(pack), **{**given, **columns})
+    return kernel.step(cfg, state, parameters(pack), **{**given, **columns})
 
 
 def drive(n: int, seed: int, amps: float = 50.0, hold: int = 20) -> Floats:

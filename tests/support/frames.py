@@ -78,6 +78,8 @@ def estimated(block: FrameBlock, **columns: Any) -> FrameBlock:
         "capacity_ah": np.full(n, 60.0, f4),
         "q_med_ah": np.full(n, 60.0, f4),
         "soe_kwh": np.full(n, 6.0, f4),
+        "current_offset_a": np.zeros(n, f4),
+        "current_offset_std_a": np.full(n, 0.1, f4),
         "soe_std_kwh": np.full(n, 0.1, f4),
         **{name: np.full(n, 1e5 if "discharge" in name else 5e4, f4) for name in (*power.NAMES, *power.STD_NAMES)},
         **dict.fromkeys(power.LIMIT_NAMES, np.zeros(n, np.int8)),

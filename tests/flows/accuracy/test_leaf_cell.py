@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.accuracy import leaf_cell
-from operators.kernels.estimate import parameters
+from operators.kernels.parameters import parameters
 from replay.fit.leaf import CELL_AH
 from schemas.pack import load_pack
 from tests.support.circuit import one_branch_pack, simulate

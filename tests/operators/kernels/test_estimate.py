@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from operators.kernels import estimate as kernel
 from operators.kernels import slots
+from operators.kernels.parameters import parameters
 from schemas.frames import BACKFILL
 from schemas.quality import FROZEN, NO_CELLS
 from tests.support.circuit import drive, one_branch_pack, run, simulate
@@ -46,7 +47,7 @@ def walk(columns: dict[str, np.ndarray], pack: Any, packs: int, cuts: list[int])
     state = kernel.EstimateState.empty(packs, pack.series, pack.probes)
     n = len(columns["slot"])
     parts = [
-        kernel.step(CFG, state, kernel.parameters(pack), **{k: v[a:b] for k, v in columns.items()})
+        kernel.step(CFG, state, parameters(pack), **{k: v[a:b] for k, v in columns.items()})
         for a, b in zip([0, *cuts], [*cuts, n], strict=True)
     ]
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from operators.kernels import power as kernel
-from operators.kernels.estimate import EstimateConfig, parameters
+from operators.kernels.estimate import EstimateConfig
+from operators.kernels.parameters import parameters
 from schemas.pack import PackModel
 from tests.support.circuit import one_branch_pack, run, simulate
 

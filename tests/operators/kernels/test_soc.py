@@ -1,9 +1,13 @@
 """SOC of the median cell against charge that is known."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from operators.kernels.estimate import EstimateConfig, EstimateState
+from schemas.pack import PackModel
 from schemas.quality import FROZEN
 from tests.support.circuit import drive, one_branch_pack, run, simulate
 
@@ -195,3 +199,62 @@ def test_a_night_asleep_costs_little_certainty_unless_the_voltage_says_that_char
     moved, std = morning(4.0)
     assert moved > 0.1
     assert std > 0.03
+
+
+_DAY = (("drive", 2), ("rest", 3), ("drive", 2), ("rest", 3), ("charge", 4), ("rest", 10))  # hours
+_OFFSET_A = 0.7
+
+
+def _days(days: int, capacity: float, seed: int) -> tuple[PackModel, dict[str, Any]]:
+    """Simulate days of a 60 Ah pack whose sensor shows 0.7 A too much, asleep at rest but for a frame every 2 h."""
+    rng, dt_s = np.random.default_rng(seed), 10.0
+    pack = replace(PACK, usable_ah=60.0)
+    current, awake = [], []
+    for _ in range(days):
+        used_ah = 0.0
+        for what, hours in _DAY:
+            n = int(hours * 3600 / dt_s)
+            i = np.zeros(n)
+            if what == "drive":
+                i = np.repeat(rng.normal(-9.0, 25.0, n // 6), 6)
+                used_ah -= i.sum() * dt_s / 3600
+            elif what == "charge":
+                i[:] = used_ah / hours
+            current.append(i)
+            awake.append((np.arange(n) % 720 == 0) | (what != "rest"))
+    i, rows = np.concatenate(current), np.flatnonzero(np.concatenate(awake))
+    truth = simulate(replace(pack, usable_ah=60.0 * capacity), i, dt_s, 0.8)
+    columns = {
+        "cell_v": truth.cell_v[rows],
+        "current_a": i[rows] + _OFFSET_A,
+        "dt_s": np.concatenate([[np.nan], np.diff(rows * dt_s)]),
+        "contactor_state": np.where(i[rows] == 0, 0, 2).astype(np.int8),
+    }
+    return pack, columns
+
+
+@pytest.mark.parametrize("capacity", [0.98, 1.0, 1.02])
+def test_a_current_offset_is_found_within_three_rests_where_open_contactors_show_it(capacity: float) -> None:
+    pack, columns = _days(1, capacity, seed=1)
+    out = run(pack, CFG, **columns)
+    assert out["current_offset_a"][-1] == pytest.approx(_OFFSET_A, abs=0.1)
+    assert out["current_offset_std_a"][-1] <= 0.1
+
+
+@pytest.mark.parametrize("capacity", [0.98, 1.0, 1.02])
+def test_and_within_seven_from_the_voltage_alone(capacity: float) -> None:
+    pack, columns = _days(3, capacity, seed=2)
+    del columns["contactor_state"]
+    out = run(pack, CFG, **columns)
+    seventh = int(
+        np.flatnonzero(columns["dt_s"] > 3600)[6 * 2]
+    )  # two of them in a day's short rests, four in its long one: this is the seventh rest
+    assert out["current_offset_a"][seventh] == pytest.approx(_OFFSET_A, abs=0.2)
+    assert abs(out["current_offset_a"][seventh] - _OFFSET_A) < 3 * out["current_offset_std_a"][seventh]
+
+
+def test_open_contactors_with_a_current_beyond_any_offset_teach_nothing() -> None:
+    v, current = np.full((50, 1), 3.8), np.full(50, -30.0)
+    one = run(PACK, CFG, v, current, contactor_state=np.zeros(50, np.int8))
+    two = run(PACK, CFG, v, current)
+    np.testing.assert_array_equal(one["current_offset_a"], two["current_offset_a"])
