@@ -245,6 +245,21 @@ def query(
 
 
 @app.command()
+def repair(
+    pack: Annotated[str, typer.Argument(help="Pack id.")],
+    from_: Annotated[str, typer.Option("--from", help="First time to correct, ISO 8601; by default all.")] = "",
+    to: Annotated[str, typer.Option("--to", help="Time to stop before, ISO 8601.")] = "",
+    lake: Annotated[Path | None, typer.Option(help="The lake's directory, where it is not that of --config.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings of the run that wrote the lake, TOML.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be corrected and change nothing.")] = False,
+) -> None:
+    """Run a pack's kept frames once more, in order and with late ones, and correct the lake's records."""
+    from flows.repair import RepairOptions, run_repair  # noqa: PLC0415 - see demo
+
+    run_repair(RepairOptions(pack, from_, to, lake, config, dry_run))
+
+
+@app.command()
 def compare(
     run_a: Annotated[Path, typer.Argument(help="Lake of one run.")],
     run_b: Annotated[Path, typer.Argument(help="Lake of another run over the same trace.")],

@@ -26,13 +26,14 @@ from operators.fleet_model import load_model
 from operators.incidents import incidents
 from operators.kernels.clean import CleanConfig
 from operators.kernels.window import WindowConfig
-from operators.shard import EVICT, Packs, Told, to_shards
+from operators.shard import COPY, EVICT, Packs, ShardLogic, Told, to_shards
 from operators.window import WindowStepConfig, windows
+from replay.source import ReplaySource
 from schemas.arrow import LakeItem, Provenance, to_arrow
 from schemas.events import Item, Rows, Tick
 from schemas.pack import load_pack
 
-_INTERNAL = {EVICT, "findings"}  # tables that only steps read
+_INTERNAL = {EVICT, COPY, "findings"}  # tables that only steps read
 _INTERNAL_COLUMNS = {"slot"}
 Cut = Callable[[Item], list[tuple[str, Item]]]
 
@@ -95,14 +96,23 @@ def steps(
         idle_close_s=settings.idle_close_s,
         keep_frames=settings.keep_frames,
     )
-    up = clean(
-        "clean", up, packs, CleanConfig(lateness_s=settings.lateness_s), source=source_name, files=files, told=told
-    )
+    accepted = CleanConfig(lateness_s=settings.lateness_s, keep_raw=settings.keep_frames)
+    up = clean("clean", up, packs, accepted, source=source_name, files=files, told=told)
     up = estimate("estimate", up, packs, files=files, told=told)
     up = diagnose("diagnose", up, packs, files=files, told=told)
     up = windows("window", up, packs, window, files=files, told=told)
     up = anomaly("anomaly", up, packs, model=model, files=files, told=told)
     return incidents("incidents", up, packs, files=files, told=told)
+
+
+def logics(
+    settings: FleetSettings, packs: Packs = load_pack, resume: Mapping[str, Any] | None = None
+) -> dict[str, ShardLogic]:
+    """Make every step's logic for one shard, in order, to be called without a runtime; `resume`: their snapshots."""
+    flow = Dataflow("steps")
+    steps(settings, op.key_on("shard", op.input("source", flow, ReplaySource(list)), lambda _: ""), packs)
+    builders = {s.step_id.rpartition(".")[2]: s.builder for s in flow.substeps if hasattr(s, "builder")}
+    return {name: build(resume and resume[name]) for name, build in builders.items()}
 
 
 def provenance(settings: FleetSettings, models: Sequence[str], packs: Packs = load_pack) -> Provenance:

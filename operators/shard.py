@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from operators import state_files
 from operators.kernels import slots as kernel
+from operators.kernels.lines import DROP, OPEN
 from schemas.events import Item, Rows, Tick
 from schemas.frames import FrameBlock
 from schemas.ids import hash64
 from schemas.pack import PackModel
 
-VERSION = 2  # of the snapshot format
+VERSION = 3  # of the snapshot format
 EVICT_AFTER_NS = 30 * 86_400 * 10**9
 EVICT = "evict"  # a Rows table: the slots that clean kept at start-up, in their new order
+COPY = "copy"  # a Rows table: what clean did to copies of packs' state, in order: columns kind, a, b (lines.OP)
 
 Packs = Callable[[str], PackModel]
 _U64 = 2**64 - 1
@@ -35,6 +37,8 @@ class Slots:
     packs: list[str] = field(default_factory=list)
     vehicles: list[str] = field(default_factory=list)
     pack_hash: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    # Slots for copies of a pack's state: the slot that was copied, -1 while it is free; and the revision of its records
+    copies: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count the slots in use."""
@@ -47,6 +51,32 @@ class Slots:
         new = [hash64(p) for p in self.packs[len(self.pack_hash) :]]
         self.pack_hash = np.concatenate([self.pack_hash, np.array(new, np.int64)])
 
+    @property
+    def holding(self) -> bool:
+        """Say whether any copy is held."""
+        return any(of >= 0 for of, _ in self.copies.values())
+
+    def revision(self, slot: int) -> int:
+        """Give the revision of what a slot says of its pack's windows and states: 0, or more in a copy."""
+        return self.copies.get(slot, (-1, 0))[1]
+
+    def copy_of(self, slot: int) -> int:
+        """Give the copy that was made of a slot, -1 where none is held."""
+        return next((h for h, (of, _) in self.copies.items() if of == slot), -1)
+
+    def do(self, kind: int, a: int, b: int) -> None:
+        """Follow what clean does to a copy (lines.OP)."""
+        if kind == OPEN:
+            if b >= len(self):
+                self.add([""] * (b + 1 - len(self)), [""] * (b + 1 - len(self)))
+            self.packs[b], self.vehicles[b], self.pack_hash[b] = self.packs[a], self.vehicles[a], self.pack_hash[a]
+            self.copies[b] = (a, self.revision(a) + 1)
+            return
+        for h, (of, revision) in self.copies.items():
+            if of == a:  # what was copied from this copy belongs to its place
+                self.copies[h] = (b, revision)
+        self.copies[a] = (-1, 0)
+
     def fill(self, packs: Iterable[str], vehicles: Iterable[str], pack_hash: NDArray[np.int64]) -> None:
         """Take the slots of a snapshot."""
         self.packs[:], self.vehicles[:] = packs, vehicles
@@ -57,6 +87,12 @@ class Slots:
         self.packs = [self.packs[s] for s in kept.tolist()]
         self.vehicles = [self.vehicles[s] for s in kept.tolist()]
         self.pack_hash = self.pack_hash[kept]
+        place = {s: i for i, s in enumerate(kept.tolist())}
+        self.copies = {place[h]: (place.get(of, -1), r) for h, (of, r) in self.copies.items() if h in place}
+
+
+def _no_slots(_count: int) -> NDArray[np.int32]:
+    return np.zeros(0, np.int32)
 
 
 class Step:
@@ -67,6 +103,7 @@ class Step:
     """
 
     state: Any
+    more_slots: Callable[[int], NDArray[np.int32]] = staticmethod(_no_slots)  # ShardLogic's: makes some for copies
 
     def block(self, block: FrameBlock) -> list[Item]:
         """Handle frames; `block.derived` has slot and pack_hash."""
@@ -82,6 +119,10 @@ class Step:
 
     def eof(self) -> list[Item]:
         """Handle the end of input; must empty what it emits, since it fires again after a resumed end."""
+        return []
+
+    def copying(self, kind: int, a: int, b: int) -> list[Item]:
+        """Follow what becomes of a copy (lines.OP), before the arrays do; gives what to emit for it."""
         return []
 
     def last_t_ns(self) -> NDArray[np.int64] | None:
@@ -189,8 +230,8 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         """Keep the state: a version, plain values, and the arrays, copied or in a file that is named."""
         if self._step is None or self._model is None:
             return {"version": VERSION, "model": ""}
-        about = {"version": VERSION, "model": self._model.name, "more": self._step.dump()}
         used, slots = len(self._slots), self._slots
+        about = {"version": VERSION, "model": self._model.name, "more": self._step.dump(), "copies": dict(slots.copies)}
         first = next(filter(None, slots.packs), "")  # a pack belongs to one shard: no other file has this name
         if self._told is not None and first:
             size = slots.pack_hash.nbytes + sum(a[:used].nbytes for a in kernel.arrays(self._step.state).values())
@@ -227,14 +268,18 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
             step.state = kernel.restore(
                 type(step.state), resume["arrays"], len(self._slots), model.series, model.probes
             )
+        self._slots.copies = dict(resume["copies"])
         self._moved = self._slots.packs != self._slots.vehicles
         if self._assigns:
-            self._slot_of = {p: s for s, p in enumerate(self._slots.packs)}
+            self._slot_of = self._owners()
         self._room = len(self._slots)
         step.load(resume["more"])
         last = step.last_t_ns() if self._assigns else None
         if last is not None and len(last):
-            kept = np.flatnonzero(last >= last.max() - EVICT_AFTER_NS)
+            stays = last >= last.max() - EVICT_AFTER_NS
+            for h, (of, _) in self._slots.copies.items():
+                stays[h] = of >= 0 and stays[of]
+            kept = np.flatnonzero(stays)
             if kept.size < len(last):
                 self._keep(kept)
                 self._evict = Rows(EVICT, model.name, (), (), kept.astype(np.int32), {})
@@ -257,9 +302,22 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         if self._step is None:
             self._model = self._packs(model)
             self._step = self._build(self._model, self._slots)
+            self._step.more_slots = self._more_slots
         if self._room < len(self._slots):
             self._move(slice(None), max(len(self._slots), 2 * self._room))
         return self._step
+
+    def _more_slots(self, count: int) -> NDArray[np.int32]:
+        new = range(len(self._slots), len(self._slots) + count)
+        self._slots.add([""] * count, [""] * count)
+        self._slots.copies.update(dict.fromkeys(new, (-1, 0)))
+        if self._room < len(self._slots):
+            self._move(slice(None), max(len(self._slots), 2 * self._room))
+        return np.array(new, np.int32)
+
+    def _owners(self) -> dict[str, int]:
+        copies = self._slots.copies
+        return {p: s for s, p in enumerate(self._slots.packs) if s not in copies}
 
     def _move(self, slots: NDArray[np.int64] | slice, room: int) -> None:
         assert self._step is not None
@@ -276,8 +334,8 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         if table is None or block.packs is not table[0] or block.vehicles is not table[1]:
             new = [i for i, p in enumerate(block.packs) if p not in known]
             if new:
-                for i in new:
-                    known[block.packs[i]] = len(known)
+                for s, i in enumerate(new, len(self._slots)):
+                    known[block.packs[i]] = s
                 self._slots.add([block.packs[i] for i in new], [block.vehicles[i] for i in new])
             of_pack = np.fromiter((known[p] for p in block.packs), np.int32, len(block.packs))
             self._note_vehicles(of_pack.tolist(), block.packs, block.vehicles)
@@ -292,10 +350,27 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         if rows.table == EVICT:
             self._keep(rows.pack.astype(np.int64))
             return [rows]
+        if rows.table == COPY:
+            return self._on_copies(rows)
         if "slot" in rows.data and len(rows):
             self._check(rows.data["slot"], rows.data["pack_hash"], rows.pack, rows.packs, rows.vehicles)
             return self._ready(rows.model).rows(rows)
         return [rows]
+
+    def _on_copies(self, rows: Rows) -> list[Item]:
+        """Do to this step's state what clean did to its own."""
+        out: list[Item] = []
+        step = self._ready(rows.model)
+        assert self._model is not None
+        for kind, a, b in zip(*(rows.data[k].tolist() for k in ("kind", "a", "b")), strict=True):
+            out += step.copying(kind, a, b)
+            self._slots.do(kind, a, b)
+            self._ready(rows.model)
+            if kind != DROP:
+                kernel.copy(step.state, a, b)
+            if kind != OPEN:
+                kernel.reset(step.state, a, self._model.series, self._model.probes)
+        return [rows, *out]
 
     def _check(
         self,
@@ -342,7 +417,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
     def _keep(self, kept: NDArray[np.int64]) -> None:
         kept = kept[kept < len(self._slots)]
         self._slots.keep(kept)
-        self._slot_of = {p: s for s, p in enumerate(self._slots.packs)}
+        self._slot_of = self._owners()
         self._tables.clear()
         if self._step is not None:
             self._move(kept, len(kept))

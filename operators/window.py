@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from bytewax.operators import KeyedStream
 from numpy.typing import NDArray
 
 from operators.kernels import power, sessions, window
+from operators.kernels.lines import DROP, OPEN
+from operators.kernels.sessions import KINDS
 from operators.shard import Packs, Slots, Step, Told, shard_step
 from schemas.events import Item, Rows, Session
 from schemas.frames import LIVE, FrameBlock
@@ -56,13 +58,16 @@ class WindowStep(Step):
         """Start with no pack."""
         self.state = WindowStepState.empty(0, pack.series, pack.probes)
         self._cfg, self._pack, self._slots = cfg, pack, slots
+        # By slot of a copy: what has been told since it was made, and the copy may tell otherwise.
+        self._told_states: dict[int, set[int]] = {}  # times
+        self._told: dict[int, dict[str, Session]] = {}  # sessions by id; also by a pack's slot: the open one's
 
     def block(self, block: FrameBlock) -> list[Item]:
         """Emit the windows and sessions that these frames closed, and states where one is due."""
         ended, mode = sessions.step(self._cfg.session, self.state.session, block, self._pack.nominal_ah)
         closed = window.step(self._cfg.window, self.state.window, block.with_derived(mode=mode))
         return [
-            *([block] if self._cfg.keep_frames else []),
+            *([block.with_derived(revision=self._revisions(block.derived["slot"]))] if self._cfg.keep_frames else []),
             *self._windows(closed),
             *self._states(block),
             *self._sessions(ended),
@@ -72,6 +77,7 @@ class WindowStep(Step):
         """Show what silent packs have open, once per silence, as provisional records."""
         w = self.state.window
         silent = (w.start_ns >= 0) & (w.t_ns < now_ns - int(self._cfg.idle_close_s * 1e9)) & (w.shown_ns < w.t_ns)
+        silent[list(self._slots.copies)] = False
         slots = np.flatnonzero(silent)
         if not slots.size:
             return []
@@ -101,7 +107,7 @@ class WindowStep(Step):
                 "pack_hash": self._slots.pack_hash[closed.slot],
                 "start_ns": closed.start_ns,
                 "end_ns": closed.start_ns + int(self._cfg.window.window_s * 1e9),
-                "revision": np.full(n, PROVISIONAL if provisional else 0, np.int32),
+                "revision": np.full(n, PROVISIONAL, np.int32) if provisional else self._revisions(closed.slot),
                 "provisional": np.full(n, provisional, np.bool_),
                 "coverage": np.minimum(covered_s / self._cfg.window.window_s, 1.0),
                 "quality": get("quality").astype(np.uint32),
@@ -135,6 +141,9 @@ class WindowStep(Step):
         """Give per-cell states where a frame is its pack's first on the state grid."""
         d = block.derived
         rows = _first_on_grid(d["slot"], block.t_ns, block.lane, int(self._cfg.state_s * 1e9), self.state.written)
+        withdrawn = np.zeros(rows.size, np.bool_)
+        if self._slots.holding:
+            rows, withdrawn = self._told_otherwise(d["slot"], block.t_ns, rows)
         if not rows.size:
             return []
         slot = d["slot"][rows]
@@ -146,7 +155,7 @@ class WindowStep(Step):
             "slot": slot,
             "pack_hash": d["pack_hash"][rows],
             "t_ns": block.t_ns[rows],
-            "revision": np.zeros(n, np.int32),
+            "revision": self._revisions(slot),
             "soc": d["soc"][rows],
             "soc_std": d["soc_std"][rows],
             "soc_source": d["soc_source"][rows],
@@ -157,6 +166,7 @@ class WindowStep(Step):
             "r0_cell_ohm": r0,
             "capacity_cell_ah": capacity,
             "temp_c": block.temp_c[rows],
+            "withdrawn": withdrawn,
         }
         return [Rows("states", block.model, block.packs, block.vehicles, block.pack[rows], data)]
 
@@ -168,10 +178,11 @@ class WindowStep(Step):
             begin_ns, end_ns = int(ended.begin_ns[i]), int(ended.end_ns[i])
             pack = self._slots.packs[s]
             length_s = (end_ns - begin_ns) / 1e9
+            name = record_id(pack, "session", kind, begin_ns)
             out.append(
                 Session(
-                    id=record_id(pack, "session", kind, begin_ns),
-                    revision=PROVISIONAL if provisional else 0,
+                    id=name,
+                    revision=PROVISIONAL if provisional else self._next(s, name),
                     model=self._pack.name,
                     pack_id=pack,
                     vehicle_id=self._slots.vehicles[s],
@@ -203,7 +214,73 @@ class WindowStep(Step):
                     provisional=provisional,
                 )
             )
+            copy = self._slots.copy_of(s) if self._slots.holding and not provisional else -1
+            if copy >= 0:
+                self._told.setdefault(copy, {})[name] = out[-1]  # type: ignore[assignment] # the session made here
         return out
+
+    def _next(self, slot: int, name: str) -> int:
+        """Give a session's revision: 0 where none of it has been told."""
+        before = self._told.get(slot, {}).pop(name, None)
+        return 0 if before is None else before.revision + 1
+
+    def copying(self, kind: int, a: int, b: int) -> list[Item]:
+        """Withdraw what a copy that takes its pack's place has not found."""
+        if kind == OPEN:
+            self._told[b], self._told_states[b] = dict(self._told.get(a, {})), set()
+            return []
+        left = self._told.pop(a, {})
+        self._told_states.pop(a, None)
+        if kind == DROP:
+            return []
+        now = self.state.session
+        going_on = {
+            (KINDS[m], t) for m, t in zip(now.mode[a].tolist(), now.begin_ns[a].tolist(), strict=True) if m >= 0
+        }
+        self._told[b] = {name: s for name, s in left.items() if (s.kind, s.start_ns) in going_on}
+        gone = [s for name, s in left.items() if name not in self._told[b]]
+        return [replace(s, revision=s.revision + 1, withdrawn=True) for s in gone]
+
+    def _revisions(self, slot: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Give the revision of what each slot says: 0, or more where it is a copy's."""
+        if not self._slots.holding:
+            return np.zeros(slot.size, np.int32)
+        return np.array([self._slots.revision(s) for s in slot.tolist()], np.int32)
+
+    def _told_otherwise(
+        self, slot: NDArray[np.int32], t_ns: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Add to the rows whose states are due those of copies that the pack had told, and the copy withdraws."""
+        for row in rows.tolist():
+            copy = self._slots.copy_of(int(slot[row]))
+            if copy >= 0:
+                self._told_states.setdefault(copy, set()).add(int(t_ns[row]))
+        gone: list[int] = []
+        for copy, told in self._told_states.items():
+            if told:  # a frame goes to the copy after the pack has had it
+                again = np.flatnonzero((slot == copy) & np.isin(t_ns, list(told)))
+                told.difference_update(t_ns[again].tolist())
+                gone += np.setdiff1d(again, rows).tolist()
+        every = np.sort(np.concatenate([rows, np.array(gone, np.int64)]))
+        return every, np.isin(every, gone)
+
+    def dump(self) -> dict[str, Any]:
+        """Give what has been told since copies were made, as plain values."""
+        return {
+            "states": [[h, sorted(times)] for h, times in self._told_states.items()],
+            "sessions": [[h, [astuple(s) for s in told.values()]] for h, told in self._told.items()],
+        }
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take back what `dump` gave."""
+        self._told_states = {h: set(times) for h, times in data["states"]}
+        self._told = {h: {s[0]: Session(*s) for s in told} for h, told in data["sessions"]}
+
+    def keep(self, kept: NDArray[np.int64]) -> None:
+        """Name slots anew."""
+        place = {s: i for i, s in enumerate(kept.tolist())}
+        self._told_states = {place[h]: times for h, times in self._told_states.items() if h in place}
+        self._told = {place[h]: told for h, told in self._told.items() if h in place}
 
     def _rows(self, table: str, slot: NDArray[np.int32], data: dict[str, NDArray[Any]]) -> Rows:
         """Name each row's pack by its slot."""

@@ -28,6 +28,7 @@ _TYPES: dict[str, pa.DataType] = {
     "i32": pa.int32(),
     "i64": pa.int64(),
     "u32": pa.uint32(),
+    "u64": pa.uint64(),
     "f32": pa.float32(),
     "f64": pa.float64(),
     "f32[]": pa.list_(pa.float32()),
@@ -122,8 +123,21 @@ def _frames(block: FrameBlock) -> pa.RecordBatch:
     named = ("t_ns", "seq", "lane", "recv_ns", "current_a", "pack_v", "cell_v", "temp_c")
     source = ("src_part", "src_offset", "src_row")
     data = {name: getattr(block, name) for name in (*named, *source)}
-    data |= {k: block.derived[k] for k in ("quality", "soc", "soc_std") if k in block.derived}
+    data |= {k: block.derived[k] for k in ("quality", "soc", "soc_std", "revision") if k in block.derived}
+    data["lane"] = block.derived.get("resent", block.lane)
+    data |= block.context
+    if "raw" in block.derived:
+        columns["raw"] = _where_given(block.derived["raw"])
     return _batch("frames", len(block), columns, data)
+
+
+def _where_given(rows: NDArray[np.float32]) -> pa.Array:
+    """Give rows as lists, those that are NaN throughout as null."""
+    given = ~np.isnan(rows).all(axis=1)
+    ends = numbers(np.concatenate([[0], np.cumsum(given * rows.shape[1])]).astype(np.int32), pa.int32())
+    values = numbers(np.ascontiguousarray(rows[given]).reshape(-1), pa.float32())
+    bits = pa.py_buffer(np.packbits(given, bitorder="little"))
+    return pa.Array.from_buffers(pa.list_(pa.float32()), len(rows), [bits, ends.buffers()[1]], children=[values])
 
 
 def _who(

@@ -47,6 +47,7 @@ class Session:
     soc_bms_start: float
     soc_bms_end: float
     provisional: bool = False  # closed because the pack fell silent; replaced by the final record
+    withdrawn: bool = False  # a gap that has been filled leaves no such session
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Incident:
     text: str  # plain words: what, value, what is normal, since when, what to do
     evidence: Mapping[str, float] = field(default_factory=dict)
     provisional: bool = False
+    withdrawn: bool = False  # a gap that has been filled leaves no such incident
     since_ns: int = 0  # since when the evidence speaks: the windows from then on are what it was seen in
     causes: Mapping[str, float] = field(default_factory=dict)  # likelihood by cause, operators/kernels/causes.CAUSES
 

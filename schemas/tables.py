@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: `type` is text, bool, i8 … i64, u32, f32, f64, f32[], time (UTC, ns) or bytes."""
+    """One column: `type` is text, bool, i8 … i64, u32, u64, f32, f64, f32[], time (UTC, ns) or bytes."""
 
     name: str
     type: str
@@ -127,6 +127,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     r0_cell_ohm f32[] R0 of each cell group
     capacity_cell_ah f32[] capacity of each cell group
     temp_c f32[] each probe
+    withdrawn bool the corrected history has no such record
 """
         + _PROVENANCE
     ),
@@ -163,6 +164,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     soc_bms_start f32 SOC that the vehicle reports
     soc_bms_end f32 SOC that the vehicle reports
     provisional bool closed because the pack fell silent
+    withdrawn bool the corrected history has no such record
 """
         + _PROVENANCE
     ),
@@ -183,6 +185,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     text text plain words
     evidence text JSON object of numbers
     provisional bool raised from a silence
+    withdrawn bool the corrected history has no such record
     since_ns time since when the evidence speaks
     cause text the likeliest cause, of operators/kernels/causes; empty where the kind says it all
     likelihood f32 how likely that cause is, 0..1
@@ -228,6 +231,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         + """
     t_ns time event time
     seq i64 the vehicle's frame counter, -1 where none
+    revision i32 0, then 1 … for each correction of what was estimated
     lane i8 0 live, 1 backfill
     recv_ns time when the broker got it
     quality u32 quality flags
@@ -235,11 +239,33 @@ TABLES: dict[str, tuple[Column, ...]] = {
     pack_v f32 pack voltage
     cell_v f32[] each cell group, NaN = not available
     temp_c f32[] each probe
+    raw f32[] current, pack voltage, cells and probes as they came, where any of them could not be true
     soc f32 estimate after this frame
     soc_std f32 its standard deviation
     src_part i32 partition of the source
     src_offset i64 position in it
     src_row i32 row of the message
+    soc_bms f32 SOC that the vehicle reports, 0..1
+    soh_bms f32 SOH that the vehicle reports, 0..1
+    speed_kmh f32 speed
+    odo_km f64 odometer
+    lat_deg f64 latitude
+    lon_deg f64 longitude
+    altitude_m f32 height
+    ambient_c f32 ambient temperature
+    coolant_c f32 coolant
+    isolation_ohm f32 isolation resistance
+    link_v f32 voltage behind the contactors
+    current2_a f32 second current sensor
+    contactor_state i8 0 open, 1 precharge, 2 closed
+    hvil i8 1 closed loop, 0 open
+    drive_state i8 0 parked, 1 driving, 2 charging
+    charge_type i8 0 none, 1 AC, 2 DC
+    alarm_level i8 the vehicle's own alarm, 0..4
+    balancing_mask u64 bit c: the bleed of cell group c is on
+    humidity_pct f32 humidity in the pack
+    pressure_kpa f32 pressure in the pack
+    vibration_g f32 vibration
 """
     ),
 }

@@ -30,6 +30,7 @@ _SQL_TYPES: dict[str, str] = {
     "i32": "INTEGER",
     "i64": "BIGINT",
     "u32": "UINTEGER",
+    "u64": "UBIGINT",
     "f32": "FLOAT",
     "f64": "DOUBLE",
     "f32[]": "FLOAT[]",

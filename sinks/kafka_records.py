@@ -97,8 +97,14 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def row_records(table: str, batch: pa.RecordBatch, writer: str) -> Iterator[tuple[RecordId, Record]]:
-    """Give each row of a table other than windows as a message of its own, with its record's name."""
+    """Give each row of a table other than windows as a message of its own, with its record's name.
+
+    The topic of states keeps the newest message of a pack: a state of the past that is corrected would stand in the
+    place of a newer one, so it goes to the lake alone.
+    """
     for row in _rows(table, batch):
+        if table == "states" and row["revision"] > 0:
+            continue
         if table == "dead_letters":
             yield (table, row["id"], 0, False), _dead_letter(row, writer)
         elif table == "states":

@@ -79,8 +79,10 @@ def _records(table: str) -> View:
     ANTI JOIN (SELECT {names}, {PRECEDENCE} FROM raw.{table}) AS newer
         ON {same} AND newer.{PRECEDENCE} > held.{PRECEDENCE}
     WHERE {PRECEDENCE} < 0"""
-    has_provisional = any(c.name == "provisional" for c in TABLES[table])
-    return View(table, _ABOUT[table], finals + (provisional if has_provisional else ""))
+    columns = {c.name for c in TABLES[table]}
+    if "withdrawn" in columns:
+        finals += " AND NOT coalesce(withdrawn, false)"
+    return View(table, _ABOUT[table], finals + (provisional if "provisional" in columns else ""))
 
 
 def _window_id() -> str:

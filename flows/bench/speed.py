@@ -100,7 +100,7 @@ def stages(vehicles: int, rounds: int) -> tuple[dict[str, float], float]:
     spent: dict[str, float] = defaultdict(float)
     cut = to_shards(SHARDS, load_pack)
     made_by = fleet.provenance(SETTINGS, (MODEL,))
-    chains: dict[str, list[tuple[str, ShardLogic]]] = defaultdict(_chain)
+    chains: dict[str, dict[str, ShardLogic]] = defaultdict(partial(fleet.logics, SETTINGS))
 
     def timed(name: str, call: Callable[[], Iterable[Any]]) -> list[Any]:
         began = perf_counter()
@@ -112,18 +112,12 @@ def stages(vehicles: int, rounds: int) -> tuple[dict[str, float], float]:
         for block in blocks:
             for key, part in timed("shard", partial(cut, block)):
                 items: list[Item] = [part]
-                for name, logic in chains[key]:
+                for name, logic in chains[key].items():
                     items = timed(name, partial(_on_batch, logic, items))
                 timed("to-arrow", partial(to_arrow, fleet.outward(items), made_by))
-    state = sum(nbytes_per_pack(logic.state) for _, logic in next(iter(chains.values())))
+    state = sum(nbytes_per_pack(logic.state) for logic in next(iter(chains.values())).values())
     return {name: s / frames * 1e6 for name, s in spent.items()}, state
 
 
 def _on_batch(logic: ShardLogic, items: list[Item]) -> Iterable[Item]:
     return logic.on_batch(items)[0]
-
-
-def _chain() -> list[tuple[str, ShardLogic]]:
-    """Make the logic of every step of the real flow, for one shard."""
-    flow = fleet.build(SETTINGS, ReplaySource(list), LakeSink(Path("unused"), "bench", recovery=False), (MODEL,))
-    return [(s.step_id.partition(".")[2], s.builder(None)) for s in flow.substeps if hasattr(s, "builder")]

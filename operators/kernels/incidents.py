@@ -235,6 +235,11 @@ def _publish(cfg: IncidentsConfig, o: Open, t_ns: int) -> Change | None:
     o.revision += 1
     o.updated_ns = t_ns
     o.shown = now if live else (0, 0, 0)
+    return change(o, status)
+
+
+def change(o: Open, status: str) -> Change:
+    """Give an incident as it stands."""
     return Change(
         o.id,
         o.revision,
@@ -243,9 +248,9 @@ def _publish(cfg: IncidentsConfig, o: Open, t_ns: int) -> Change | None:
         o.severity,
         status,
         o.opened_ns,
-        t_ns,
+        o.updated_ns,
         o.cleared_ns,
-        _text(o, t_ns),
+        _text(o, o.updated_ns),
         _evidence(o),
         min(int(e[4]) for e in o.active.values()),
         judge({KINDS[kind].name: e[1] for (kind, _), e in sorted(o.active.items(), key=lambda item: abs(item[1][1]))}),

@@ -24,9 +24,14 @@ from operators.kernels.waiting import (
     unlink,
 )
 
-REASONS = ("clock_past", "clock_future", "late", "seq_conflict", "time_conflict")
-PAST, FUTURE, LATE, SEQ_CONFLICT, TIME_CONFLICT = np.arange(5)
+REASONS = (
+    "clock_past", "clock_future", "late", "seq_conflict", "time_conflict", "backfill_no_copy", "backfill_overflow",
+)  # fmt: skip
+PAST, FUTURE, LATE, SEQ_CONFLICT, TIME_CONFLICT, NO_COPY, OVERFLOW = np.arange(7)
 NONE = np.int64(-1)
+
+# Values of `copy` of a line and `owner` of a hole that name no slot.
+NOBODY, FULL, FREE_COPY = np.arange(-1, -4, -1)
 
 RING = 64  # marks of released frames remembered per pack, by number; a power of two
 MARKS = RING + 4  # and of the last refused ones
@@ -44,12 +49,33 @@ LINE = np.dtype(
         ("period1", "f4"),
         ("period2", "f4"),
         ("repeats", "i4"),
+        ("copy", "i4"),  # slot of the copy made before the pack's gap; NOBODY none, FULL there was no room for one
+        ("resending", "i4"),  # 1: re-sent frames have stood on this line, the last at HOLE's mark
+    ],
+    align=True,
+)
+# The gap that a copy is for; of a pack itself the last one that was filled.  Not in LINE, which every frame reads.
+HOLE = np.dtype(
+    [
+        ("owner", "i4"),  # of a copy: the pack's own slot; NOBODY this is one, FREE_COPY a copy that is not in use
+        ("resent", "i4"),  # of a copy: frames of the gap that have come
+        ("edge", "i8"),  # time of the first frame after it
+        ("run_t", "i8"),  # since this time no frame is missing in it: the numbers
+        ("run_seq", "i8"),  # from this
+        ("run_end", "i8"),  # to this; -1 where none are known
+        ("mark", "i8"),  # of a copy: the pack's newest released time when a frame of the gap came last
     ],
     align=True,
 )
 RELEASE = np.dtype([("src", "i8"), ("content", "i8"), ("dt_s", "f8"), ("slot", "i4"), ("flags", "u4")], align=True)
 REFUSAL = np.dtype([("src", "i8"), ("slot", "i4"), ("why", "i4"), ("expected", "i8")], align=True)
-GAP = np.dtype([("slot", "i8"), ("first", "i8"), ("last", "i8"), ("from_ns", "i8"), ("to_ns", "i8")], align=True)
+GAP = np.dtype(
+    [("slot", "i8"), ("first", "i8"), ("last", "i8"), ("from_ns", "i8"), ("to_ns", "i8"), ("copy", "i8")], align=True
+)
+# What becomes of copies, each before the released row `at`: OPEN copies the state of slot `a` into `b`, ADOPT puts the
+# copy `a` in the place of `b`, DROP gives up the copy `a`.
+OP = np.dtype([("at", "i8"), ("kind", "i4"), ("a", "i4"), ("b", "i4")], align=True)
+OPEN, ADOPT, DROP = np.arange(3)
 
 
 class Rules(NamedTuple):
@@ -61,16 +87,23 @@ class Rules(NamedTuple):
     max_time: int
     silence: int
     most_waiting: int
+    copy_after: int  # a gap this long is worth a copy
+    keep: int  # for how long a copy waits for the first frame of its gap
+    settle: int  # and for the next one
+    most_held: int  # frames that one pack may hold for its gap, and
+    most_pooled: int  # all packs of the shard together
 
 
 class Lines(NamedTuple):
     """The state of all packs of a shard: S slots, R nodes."""
 
     line: NDArray[Any]  # (S,) LINE
+    hole: NDArray[Any]  # (S,) HOLE
     ends: NDArray[np.int32]  # (S, lists, 3)
     ring: NDArray[np.uint32]  # (S, MARKS)
     node: NDArray[np.int64]  # (R, fields)
     ctl: NDArray[np.int64]  # (2,)
+    copies: NDArray[np.int32]  # number of free copies, whether more could be made, then their slots
 
 
 class Columns(NamedTuple):
@@ -90,20 +123,33 @@ class Result(NamedTuple):
     released: NDArray[Any]  # RELEASE
     refused: NDArray[Any]  # REFUSAL
     gaps: NDArray[Any]  # GAP
-    num: NDArray[np.int64]  # released, refused, gaps, 1 where the released are not simply the block's rows
+    ops: NDArray[Any]  # OP
+    num: NDArray[np.int64]  # released, refused, gaps, 1 where the released are not simply the block's rows, ops
 
 
 def fresh(slots: int) -> NDArray[Any]:
     """Make lines of packs never seen."""
     line = np.zeros(slots, LINE)
     line["last_seq"] = line["real_seq"] = -1
+    line["copy"] = NOBODY
     line["period"] = line["period1"] = line["period2"] = np.nan
     return line
 
 
+def no_holes(slots: int) -> NDArray[Any]:
+    """Make holes of packs that never had a gap."""
+    hole = np.zeros(slots, HOLE)
+    hole["owner"] = NOBODY
+    hole["run_seq"] = hole["run_end"] = -1
+    return hole
+
+
 def room(rows: int) -> Result:
-    """Make room for what becomes of `rows` frames, new or waiting."""
-    return Result(np.empty(rows, RELEASE), np.empty(rows, REFUSAL), np.empty(2 * rows, GAP), np.zeros(4, np.int64))
+    """Make room for what becomes of `rows` frames, new or waiting: each may be released twice, live and in a copy."""
+    return Result(
+        np.empty(2 * rows, RELEASE), np.empty(rows, REFUSAL), np.empty(4 * rows, GAP), np.empty(4 * rows + 1, OP),
+        np.zeros(5, np.int64),
+    )  # fmt: skip
 
 
 @inner
@@ -121,11 +167,20 @@ def emit(out, src, s, content, dt_s, flags):
 
 
 @inner
-def gap(out, s, low, high, from_ns, to_ns):
-    """Write into the gap ledger."""
+def gap(out, s, low, high, from_ns, to_ns, copy):
+    """Write into the gap ledger; `copy` is that of the line's state, which the missing frames may fill."""
     row = out.gaps[out.num[2]]
-    row.slot, row.first, row.last, row.from_ns, row.to_ns = s, low, high, from_ns, to_ns
+    row.slot, row.first, row.last, row.from_ns, row.to_ns, row.copy = s, low, high, from_ns, to_ns, copy
     out.num[2] += 1
+
+
+@inner
+def note(out, kind, a, b):
+    """Say what becomes of a copy before the next released row."""
+    row = out.ops[out.num[4]]
+    row.at, row.kind, row.a, row.b = out.num[0], kind, a, b
+    out.num[4] += 1
+    out.num[3] = 1
 
 
 @inner
@@ -175,7 +230,7 @@ def refuse(st, out, s, i, why):
     r = st.line[s]
     t, q = st.node[i, A], st.node[i, B]
     st.node[i, WHY], st.node[i, SINCE] = why, r.newest
-    to_come = why <= FUTURE or (q > r.last_seq and why != SEQ_CONFLICT)
+    to_come = why <= FUTURE or (q > r.last_seq and why != SEQ_CONFLICT and why < NO_COPY)
     if q >= 0 and to_come and st.ends[s, REFUSED, COUNT] < _MOST_REFUSED:
         st.node[i, A], st.node[i, B] = q, t
         j = link(st.node, st.ends, s, REFUSED, i)
@@ -223,3 +278,23 @@ def _letter(st, out, s, i, expected):
     row.src, row.slot, row.why, row.expected = source(st.node, i), s, st.node[i, WHY], expected
     out.num[1] += 1
     free_node(st.node, st.ctl, i)
+
+
+@inner
+def join(st, out, s, which, i):
+    """Link a frame into a list, unless the same is there; of two contents one is refused."""
+    j = link(st.node, st.ends, s, which, i)
+    if j < 0:
+        return True
+    if st.node[j, HASH] == st.node[i, HASH]:
+        st.line[s].repeats += 1
+        free_node(st.node, st.ctl, i)
+    elif st.node[i, B] >= 0:
+        refuse(st, out, s, i, SEQ_CONFLICT)
+    else:
+        if st.node[i, HASH] < st.node[j, HASH]:  # not by arrival: it may differ from run to run
+            unlink(st.node, st.ends, s, which, j)
+            link(st.node, st.ends, s, which, i)
+            i = j
+        refuse(st, out, s, i, TIME_CONFLICT)
+    return False

@@ -13,27 +13,26 @@ from numba import njit
 
 from operators.kernels.lines import (
     FUTURE,
-    LATE,
     NEAR,
+    NOBODY,
     NONE,
     PAST,
-    SEQ_CONFLICT,
-    TIME_CONFLICT,
-    emit,
     expected_ns,
     expel,
     follows,
+    join,
     mark_of,
     place_of,
     refuse,
     was_refused,
 )
 from operators.kernels.release import drain, release
+from operators.kernels.rewind import close, come_late, tend
 from operators.kernels.waiting import (
+    AHEAD,
     AT,
     COUNT,
     FREE,
-    HASH,
     NEXT,
     PREV,
     REFUSED,
@@ -44,9 +43,7 @@ from operators.kernels.waiting import (
     A,
     B,
     first,
-    free_node,
     inner,
-    link,
     new_node,
     unlink,
 )
@@ -58,7 +55,7 @@ _ENOUGH_SUSPECTS = 8  # so many frames ahead of a pack's line are believed, what
 
 @njit(cache=True)
 def walk(start, rows, st, out, rules, end):
-    """Walk the rows from `start`; gives N, or the row before which the node table must grow.
+    """Walk the rows from `start`; gives N, or the row before which the node table, or the copies, must grow.
 
     `end`: there are no rows, and will be none: give what waits.
     """
@@ -68,18 +65,17 @@ def walk(start, rows, st, out, rules, end):
             _finish(st, out, rules, k)
     for n in range(start, rows.t_ns.size):
         s, t, q, content = np.int64(rows.slot[n]), rows.t_ns[n], rows.seq[n], rows.content[n]
-        if rows.lane[n] != LIVE:
-            emit(out, n, s, content, np.nan, np.int64(0))
-            continue
         r = st.line[s]
         recv = rows.recv_ns[n]
         fits = t <= (recv if recv > 0 else r.newest) + rules.jump
         held = st.ends[s, WAIT, COUNT] + st.ends[s, SUSPECT, COUNT] + st.ends[s, REFUSED, COUNT]
-        if held == 0 and fits and follows(r, t, q):  # by far the most frames
+        held += st.ends[s, AHEAD, COUNT]
+        if held == 0 and r.copy < 0 and fits and follows(r, t, q):  # by far the most frames
             r.newest = max(r.newest, t)
             release(st, out, rules, s, t, q, content, n)
             continue
-        if st.ctl[FREE] < 0:
+        may_copy = r.copy >= 0 or r.resending != 0 or (r.last_t > 0 and max(t, r.newest) - r.last_t > rules.copy_after)
+        if st.ctl[FREE] < 0 or (may_copy and st.copies[0] == 0 and st.copies[1] != 0):
             return n
         mark = mark_of(t, q, content)
         if st.ring[s, place_of(q, mark)] == mark or was_refused(st, s, t, q, content, mark):
@@ -92,11 +88,19 @@ def walk(start, rows, st, out, rules, end):
             refuse(st, out, s, i, PAST)
         elif t >= rules.max_time or (recv > 0 and not fits):
             refuse(st, out, s, i, FUTURE)
+        elif t <= r.last_t:
+            come_late(st, out, rules, s, i, rows.lane[n] != LIVE)
+        elif rows.lane[n] != LIVE:
+            join(st, out, s, AHEAD, i)  # until the line has come so far
         elif fits:
             _accept(st, out, rules, s, i)
         else:
             _suspect(st, out, rules, s, i)
         drain(st, out, rules, s, r.newest - rules.lateness)
+        if st.ends[s, AHEAD, COUNT] > 0:
+            _meet(st, out, rules, s)
+        if r.copy >= 0:
+            tend(st, out, rules, s)
         out.num[3] = 1
     return rows.t_ns.size
 
@@ -105,12 +109,48 @@ def walk(start, rows, st, out, rules, end):
 def _finish(st, out, rules, s):
     """Release and refuse everything that waits: no more input comes, so nothing speaks against suspects."""
     r = st.line[s]
+    if st.hole[s].owner != NOBODY:
+        return
     _confirm(st, out, rules, s, _YES)
+    _meet(st, out, rules, s)
+    while first(st.ends, s, AHEAD) >= 0:
+        i = first(st.ends, s, AHEAD)
+        unlink(st.node, st.ends, s, AHEAD, i)
+        _take_up(st, out, s, i)
     drain(st, out, rules, s, np.iinfo(np.int64).max)
     while first(st.ends, s, REFUSED) >= 0:
         i = first(st.ends, s, REFUSED)
         ahead = r.last_seq >= 0 and st.node[i, A] > r.last_seq
         expel(st, out, s, i, expected_ns(r, st.node[i, A]) if ahead else st.node[i, SINCE])
+    if r.copy >= 0:
+        close(st, out, rules, s)
+
+
+@inner
+def _take_up(st, out, s, i):
+    """Let a re-sent frame stand on the pack's own line."""
+    r = st.line[s]
+    r.newest = max(r.newest, st.node[i, A])
+    join(st, out, s, WAIT, i)
+
+
+@inner
+def _meet(st, out, rules, s):
+    """Give re-sent frames that were ahead their place, now that the line has moved."""
+    r = st.line[s]
+    while st.ends[s, AHEAD, COUNT] > 0:
+        i = first(st.ends, s, AHEAD)
+        t, q = st.node[i, A], st.node[i, B]
+        if t <= r.last_t:
+            unlink(st.node, st.ends, s, AHEAD, i)
+            come_late(st, out, rules, s, i, _YES)
+        elif (follows(r, t, q) and st.ends[s, SUSPECT, COUNT] == 0) or st.ends[s, AHEAD, COUNT] > rules.most_held:
+            unlink(st.node, st.ends, s, AHEAD, i)
+            r.resending, st.hole[s].mark = 1, t
+            _take_up(st, out, s, i)
+            drain(st, out, rules, s, r.newest - rules.lateness)
+        else:
+            return
 
 
 @inner
@@ -118,15 +158,7 @@ def _accept(st, out, rules, s, i):
     """Put a frame whose clock is believed in its place."""
     r = st.line[s]
     t, q = st.node[i, A], st.node[i, B]
-    if t <= r.last_t:
-        # Here a re-sent frame of a given-up hole will turn into the backfill lane.
-        behind = r.last_seq - q
-        if q >= 0 and 0 <= behind < NEAR and (r.seen >> behind) & 1:
-            refuse(st, out, s, i, SEQ_CONFLICT)
-        else:
-            refuse(st, out, s, i, TIME_CONFLICT if t == r.last_t else LATE)
-        return
-    if not _join(st, out, s, WAIT, i):
+    if not join(st, out, s, WAIT, i):
         return
     on_line = t > r.newest - rules.lateness
     r.newest = max(r.newest, t)
@@ -142,35 +174,15 @@ def _accept(st, out, rules, s, i):
         elif fits:  # the line has come near
             unlink(st.node, st.ends, s, SUSPECT, x)
             r.newest = max(r.newest, st.node[x, A])
-            _join(st, out, s, WAIT, x)
+            join(st, out, s, WAIT, x)
         x = after
-
-
-@inner
-def _join(st, out, s, which, i):
-    """Link a frame into a list, unless the same is there; of two contents one is refused."""
-    j = link(st.node, st.ends, s, which, i)
-    if j < 0:
-        return True
-    if st.node[j, HASH] == st.node[i, HASH]:
-        st.line[s].repeats += 1
-        free_node(st.node, st.ctl, i)
-    elif st.node[i, B] >= 0:
-        refuse(st, out, s, i, SEQ_CONFLICT)
-    else:
-        if st.node[i, HASH] < st.node[j, HASH]:  # not by arrival: it may differ from run to run
-            unlink(st.node, st.ends, s, which, j)
-            link(st.node, st.ends, s, which, i)
-            i = j
-        refuse(st, out, s, i, TIME_CONFLICT)
-    return False
 
 
 @inner
 def _suspect(st, out, rules, s, i):
     """Hold a frame that is far ahead of its pack, or the first of it."""
     q = st.node[i, B]
-    if not _join(st, out, s, SUSPECT, i):
+    if not join(st, out, s, SUSPECT, i):
         return
     j = np.int64(st.ends[s, WAIT, TAIL]) if q >= 0 else NONE
     while j >= 0:  # a frame with a later number stands on the line already
@@ -194,7 +206,7 @@ def _confirm(st, out, rules, s, everything):
             unlink(st.node, st.ends, s, SUSPECT, i)
             edge, q = st.node[i, A], st.node[i, B]
             r.newest = max(r.newest, edge)
-            _join(st, out, s, WAIT, i)
+            join(st, out, s, WAIT, i)
         x = first(st.ends, s, SUSPECT)
         while x >= 0:  # further ahead in time, yet counted before
             after = st.node[x, NEXT]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from operators.kernels.lines import FREE_COPY, NOBODY
 from operators.kernels.waiting import AT, FIELDS, FREE, HASH, SINCE, SRC, USED, WHY, A, B, grown, members, relink, table
 from schemas.frames import FrameBlock, missing_context
 
@@ -24,6 +25,8 @@ class Pool:
     node: NDArray[np.int64] = field(default_factory=lambda: table(0)[0])
     ctl: NDArray[np.int64] = field(default_factory=lambda: table(0)[1])
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)  # (R, …) each, those of CONTEXT as well
+    copies: NDArray[np.int32] = field(default_factory=lambda: np.zeros(2, np.int32))  # lines.Lines.copies
+    made: int = 0  # slots for copies, free or not
 
     @property
     def waiting(self) -> int:
@@ -39,6 +42,12 @@ class Pool:
         """Double the places."""
         rows = max(64, 2 * len(self.node))
         self.node, self.ctl = grown(self.node, self.ctl, rows)
+
+    def find_copies(self, hole: NDArray[Any]) -> None:
+        """Note which slots for copies are free."""
+        free = np.flatnonzero(hole["owner"] == FREE_COPY)
+        self.copies = np.concatenate([[free.size, 0], free]).astype(np.int32)
+        self.made = int(np.count_nonzero(hole["owner"] != NOBODY))
 
     def store(self, block: FrameBlock) -> None:
         """Copy the frames of `block` that are still waiting when its rows have been walked."""

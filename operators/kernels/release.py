@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from operators.kernels.lines import (
+    FULL,
+    MARKS,
     NEAR,
+    NOBODY,
     NONE,
+    OPEN,
     TIME_CONFLICT,
     emit,
     expected_ns,
@@ -14,12 +18,30 @@ from operators.kernels.lines import (
     follows,
     gap,
     mark_of,
+    note,
     period_s,
     place_of,
     refuse,
     source,
 )
-from operators.kernels.waiting import AT, COUNT, HASH, NEXT, REFUSED, SINCE, WAIT, A, B, first, free_node, inner, unlink
+from operators.kernels.waiting import (
+    AT,
+    COUNT,
+    HASH,
+    LISTS,
+    NEXT,
+    REFUSED,
+    SINCE,
+    WAIT,
+    WHY,
+    A,
+    B,
+    first,
+    free_node,
+    inner,
+    link,
+    unlink,
+)
 from schemas.quality import BOOT, GAP_BEFORE
 
 
@@ -41,7 +63,50 @@ def drain(st, out, rules, s, watermark):
             refuse(st, out, s, i, TIME_CONFLICT)
         else:
             release(st, out, rules, s, t, q, st.node[i, HASH], source(st.node, i))
-            free_node(st.node, st.ctl, i)
+            hold(st, s, i)
+
+
+@inner
+def hold(st, s, i):
+    """Keep a released frame for the copy that its line has, if any: it goes there when the gap has been filled."""
+    h = st.line[s].copy
+    st.node[i, WHY] = NONE
+    if h < 0 or link(st.node, st.ends, h, WAIT, i) >= 0:
+        free_node(st.node, st.ctl, i)
+
+
+@inner
+def _silent(r, rules, dt_s):
+    """Say whether uncounted frames are missing in the time before a frame."""
+    return dt_s * 1e9 > max(10e9 * period_s(r), rules.silence)
+
+
+@inner
+def _copy(st, out, rules, s, t, q, dt_s):
+    """Copy what is known of a pack before a gap that ends at `t` with number `q`, if there is one."""
+    r = st.line[s]
+    if (q == r.last_seq + 1) if q >= 0 else not _silent(r, rules, dt_s):
+        return
+    g = st.hole[s]
+    if g.owner != NOBODY and r.last_t < g.edge:
+        return  # within a gap that is being filled no other is looked for
+    owner = s if g.owner == NOBODY else np.int64(g.owner)
+    if st.copies[0] == 0:
+        r.copy = FULL
+        return
+    h = st.copies[1 + st.copies[0]]
+    st.copies[0] -= 1
+    st.line[h] = st.line[s]
+    for k in range(MARKS):
+        st.ring[h, k] = st.ring[s, k]
+    for k in range(LISTS):
+        st.ends[h, k, 0], st.ends[h, k, 1], st.ends[h, k, 2] = -1, -1, 0
+    x, hole = st.line[h], st.hole[h]
+    x.copy, x.repeats, x.resending, x.newest = NOBODY, 0, 0, r.last_t
+    hole.owner, hole.resent, hole.edge, hole.mark = owner, 0, t, max(st.line[owner].last_t, t)
+    hole.run_t, hole.run_seq, hole.run_end = r.last_t + 1, r.last_seq + 1 if q >= 0 else -1, q - 1
+    r.copy = h
+    note(out, OPEN, s, h)
 
 
 @inner
@@ -50,9 +115,13 @@ def release(st, out, rules, s, t, q, content, src):
     r = st.line[s]
     flags, steps, boot = 0, 1, False
     dt_s = (t - r.last_t) / 1e9 if r.last_t > 0 else np.nan
+    # What is missing beside re-sent frames is likely to be on its way too, however little it is.
+    resent = r.resending != 0 and r.last_t - st.hole[s].mark <= rules.copy_after
+    if r.copy < 0 and (dt_s * 1e9 > rules.copy_after or resent):
+        _copy(st, out, rules, s, t, q, dt_s)
     if q < 0:
-        if dt_s * 1e9 > max(10e9 * period_s(r), rules.silence):
-            gap(out, s, NONE, NONE, r.last_t, t)
+        if _silent(r, rules, dt_s):
+            gap(out, s, NONE, NONE, r.last_t, t, r.copy)
             flags = GAP_BEFORE
     elif r.last_seq < 0 or q <= r.last_seq:
         boot = r.last_seq >= 0
@@ -90,13 +159,15 @@ def _account(st, out, rules, s, t, q):
         k = st.node[i, A]
         if k > r.last_seq and st.node[i, AT] <= t + rules.lateness:
             if k > r.last_seq + 1:
-                gap(out, s, r.last_seq + 1, k - 1, r.last_t, t)
+                gap(out, s, r.last_seq + 1, k - 1, r.last_t, t, r.copy)
                 missing = True
             _place_refused(st, out, s, i, min(expected_ns(r, k), t))
         i = after
     if q > r.last_seq + 1:
-        gap(out, s, r.last_seq + 1, q - 1, r.last_t, t)
+        gap(out, s, r.last_seq + 1, q - 1, r.last_t, t, r.copy)
         missing = True
+    if missing:
+        _begin_run(st, s, t, q)
     return missing
 
 
@@ -118,6 +189,15 @@ def _restart(st, out, rules, s, t, q):
             st.node[i, SINCE] = max(st.node[i, SINCE], t)
         i = after
     r.last_seq, r.seen = q, 1
+    _begin_run(st, s, t, q)
+
+
+@inner
+def _begin_run(st, s, t, q):
+    """Note, in a copy, that nothing is missing from here on in the gap that is being filled."""
+    hole = st.hole[s]
+    if hole.owner != NOBODY and t < hole.edge:
+        hole.run_seq, hole.run_t = q, t
 
 
 @inner

@@ -44,6 +44,19 @@ def moved(state: S, slots: NDArray[np.integer[Any]] | slice, room: int, cells: i
     return _laid_out(type(state), room, cells, probes, {name: a[slots] for name, a in arrays(state).items()})
 
 
+def copy(state: State, a: int, b: int) -> None:
+    """Copy slot `a` into slot `b`."""
+    for array in arrays(state).values():
+        array[b] = array[a]
+
+
+def reset(state: State, slot: int, cells: int, probes: int) -> None:
+    """Make a slot that of a pack never seen."""
+    fresh = arrays(type(state).empty(1, cells, probes))
+    for name, array in arrays(state).items():
+        array[slot] = fresh[name][0]
+
+
 def dump(state: State, used: int) -> dict[str, NDArray[Any]]:
     """Copy the first `used` slots, so that later steps never write into what a snapshot holds."""
     return {name: array[:used].copy() for name, array in arrays(state).items()}

@@ -16,8 +16,8 @@ FIELDS = 9
 
 # The lists of a pack, and what `ends` holds of each.
 # numpy's integers, since numba compiles a function anew for each constant it is called with otherwise.
-WAIT, SUSPECT, REFUSED = np.arange(3)
-LISTS = 3
+WAIT, SUSPECT, REFUSED, AHEAD = np.arange(4)
+LISTS = 4
 HEAD, TAIL, COUNT = range(3)
 
 # For functions that only compiled code calls: no way in from Python is made, and a call from there would crash.

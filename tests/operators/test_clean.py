@@ -337,16 +337,16 @@ def test_with_the_broker_s_time_a_wrong_clock_is_refused_at_once_and_a_gap_holds
     assert then.letters == []
 
 
-def test_backfill_passes_at_once_and_touches_nothing() -> None:
+def test_resent_history_of_a_time_before_any_copy_is_a_dead_letter_and_touches_nothing() -> None:
     frames = line(12)
     old = [replace(f, stamp_ns=f.stamp_ns - 86_400 * S) for f in line(3, seq=900)]
     plain, mixed = shard(), shard()
     expected = gather([*plain.on_batch([block(frames)])[0], *plain.on_eof()[0]])
-    first = list(mixed.on_batch([block(frames[:6])])[0])
+    seen = list(mixed.on_batch([block(frames[:8])])[0])
     again = list(mixed.on_batch([block(old, lane=BACKFILL)])[0])
-    assert [len(x) for x in again if isinstance(x, FrameBlock)] == [3]
-    rest = [*mixed.on_batch([block(frames[6:])])[0], *mixed.on_eof()[0]]
-    assert gather([*first, *rest]) == expected
+    assert [x.reason for x in again if isinstance(x, DeadLetter)] == ["backfill_no_copy"] * 3
+    assert len(again) == 3
+    assert gather([*seen, *mixed.on_batch([block(frames[8:])])[0], *mixed.on_eof()[0]]) == expected
 
 
 def test_another_content_under_the_same_number_and_time_is_a_conflict_and_a_repeat_is_not() -> None:

@@ -172,7 +172,7 @@ def test_a_snapshot_is_a_copy_of_plain_values() -> None:
     pipe.push(block([("A", 6), ("C", 7)]), Tick(1))
     assert pickle.dumps(taken) == before
     for one in taken:
-        assert set(one) == {"version", "model", "packs", "vehicles", "pack_hash", "arrays", "more"}
+        assert set(one) == {"version", "model", "packs", "vehicles", "pack_hash", "arrays", "copies", "more"}
         assert all(type(v) is np.ndarray for v in one["arrays"].values())
         assert all(len(v) == 2 for v in one["arrays"].values())  # slots in use, without the spare ones
         assert type(one["packs"]) is tuple
@@ -192,7 +192,7 @@ def test_a_snapshot_of_another_version_is_refused() -> None:
     pipe = Pipe()
     pipe.push(block([("A", 0)]))
     taken = pipe.snapshot()
-    with pytest.raises(ValueError, match="snapshot version must be 2; got 1"):
+    with pytest.raises(ValueError, match="snapshot version must be 3; got 1"):
         Pipe([taken[0] | {"version": 1}, taken[1]])
     fewer = {k: v for k, v in taken[0]["arrays"].items() if k != "count"}
     with pytest.raises(ValueError, match="snapshot of Seen has"):
@@ -207,7 +207,7 @@ def test_a_snapshot_in_files_is_whole_and_the_one_before_it_too(tmp_path: Path) 
         plain.push(block(rows))
         taken.append((pipe.snapshot(), plain.known()))
         for snapshot, known in taken[-2:]:  # what may be asked for after a kill
-            assert set(snapshot[0]) == {"version", "model", "more", "file", "turn"}
+            assert set(snapshot[0]) == {"version", "model", "copies", "more", "file", "turn"}
             assert Pipe(snapshot, tmp_path).known() == known
     assert len(list(tmp_path.iterdir())) == 4, "two files a step"
     with pytest.raises(ValueError, match=r"must be of one time; .* is of turn 3, not 1"):

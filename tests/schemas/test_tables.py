@@ -7,7 +7,7 @@ import pytest
 from schemas import quality
 from schemas.tables import DAY, KEYS, TABLES
 
-TYPES = {"text", "bool", "i8", "i16", "i32", "i64", "u32", "f32", "f64", "f32[]", "time", "bytes"}
+TYPES = {"text", "bool", "i8", "i16", "i32", "i64", "u32", "u64", "f32", "f64", "f32[]", "time", "bytes"}
 FLAGS = {k: v for k, v in vars(quality).items() if k.isupper() and isinstance(v, int)}
 
 

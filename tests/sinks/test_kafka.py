@@ -140,11 +140,14 @@ def test_a_dead_letter_has_key_value_and_headers_as_they_came(kafka: Cluster, to
     assert _headers(cut)["error.cut_from_bytes"] == str(PAYLOAD_MAX + 1).encode()
 
 
-def test_a_state_holds_every_cell_of_its_own_pack(kafka: Cluster, topics: dict[str, str]) -> None:
-    soc = np.array([[0.1, 0.2], [np.nan, 0.4], [0.5, 0.6]], np.float32)
-    data: dict[str, Any] = {"t_ns": T0_NS + np.arange(3), "revision": np.zeros(3, np.int32), "soc_cell": soc}
+def test_a_state_holds_every_cell_of_its_own_pack_and_a_corrected_one_takes_no_newer_ones_place(
+    kafka: Cluster, topics: dict[str, str]
+) -> None:
+    soc = np.array([[0.1, 0.2], [np.nan, 0.4], [0.5, 0.6], [0.7, 0.7]], np.float32)
+    revision, t_ns = np.array([0, 0, 0, 1], np.int32), T0_NS + np.array([0, 1, 2, -900])
+    data: dict[str, Any] = {"t_ns": t_ns, "revision": revision, "soc_cell": soc}
     names = ("P0", "P1", "P2")
-    (made,) = records(Rows("states", "m", names, names, np.arange(3, dtype=np.int32), data))
+    (made,) = records(Rows("states", "m", names, names, np.array([0, 1, 2, 2], np.int32), data))
     assert not isinstance(made, Tick)
     part = _part(_sink(kafka, topics))
     part.write_batch([(made[0], made[1].slice(1))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,21 @@ def test_a_window_s_id_in_sql_is_that_of_python(tmp_path: Path) -> None:
         assert given == record_id(pack, "window", "-", start)
 
 
-def test_states_latest_has_one_row_a_pack(tmp_path: Path) -> None:
-    def states(t: int, soc: float, revision: int = 0) -> Rows:
-        data: dict[str, Any] = {"t_ns": np.array([T0_NS + t]), "soc": np.array([soc], np.float32)}
-        data |= {"soc_cell": np.array([[0.5, np.nan]], np.float32), "revision": np.array([revision], np.int32)}
-        return Rows("states", "m", ("A",), ("A",), np.zeros(1, np.int32), data)
+def states(t: int, soc: float, revision: int = 0, *, withdrawn: bool = False) -> Rows:
+    data: dict[str, Any] = {"t_ns": np.array([T0_NS + t]), "soc": np.array([soc], np.float32)}
+    data |= {"soc_cell": np.array([[0.5, np.nan]], np.float32), "revision": np.array([revision], np.int32)}
+    return Rows("states", "m", ("A",), ("A",), np.zeros(1, np.int32), data | {"withdrawn": np.array([withdrawn])})
 
+
+def test_what_a_filled_gap_withdraws_is_not_shown_and_raw_keeps_it(tmp_path: Path) -> None:
+    publish(tmp_path, [states(5, 0.25), states(10, 0.5), session()])
+    publish(tmp_path, [states(10, 0.5, revision=1, withdrawn=True), replace(session(), revision=1, withdrawn=True)])
+    assert ask(tmp_path, "SELECT soc FROM states_latest") == [(0.25,)]
+    assert ask(tmp_path, "SELECT count(*) FROM sessions") == [(0,)]
+    assert ask(tmp_path, "SELECT count(*) FROM raw.states") == [(3,)]
+
+
+def test_states_latest_has_one_row_a_pack(tmp_path: Path) -> None:
     publish(tmp_path, [states(10, 0.25), states(5, 0.5)], [states(10, 0.75, revision=1)])
     assert ask(tmp_path, "SELECT soc, soc_cell FROM states_latest") == [(0.75, [0.5, None])]
 

@@ -42,7 +42,7 @@ def drive(vehicles: int, hours: float, period_s: float, *, seed: int = 3, faults
 
 
 def spoil(block: FrameBlock, seconds: tuple[float, float], what: str) -> FrameBlock:
-    """Make the cells of every third pack wrong for `seconds` from the start: "wire" open, "cells" missing, "frozen"."""
+    """Spoil every third pack for `seconds` from the start: "wire" open, "cells" missing, "impossible", "frozen"."""
     t = (block.t_ns - block.t_ns.min()) / NS
     rows = np.flatnonzero((t >= seconds[0]) & (t < seconds[1]) & (block.pack % 3 == 0))
     cell_v, columns = block.cell_v.copy(), {}
@@ -51,6 +51,8 @@ def spoil(block: FrameBlock, seconds: tuple[float, float], what: str) -> FrameBl
         cell_v[rows, 3] += 0.3
     elif what == "cells":
         cell_v[rows, :5] = np.nan
+    elif what == "impossible":
+        cell_v[rows, 2] = 6.5535
     else:
         first = {p: rows[block.pack[rows] == p][0] for p in np.unique(block.pack[rows]).tolist()}
         source = np.array([first[p] for p in block.pack[rows].tolist()], np.int64)

@@ -11,7 +11,10 @@ from operators.kernels import lines, order, waiting
 
 NS = 10**9
 T0_NS = 1_700_000_000 * NS
-RULES = lines.Rules(5 * NS, 60 * NS, 1_262_304_000 * NS, 4_102_444_800 * NS, 60 * NS, 4096)
+RULES = lines.Rules(
+    5 * NS, 60 * NS, 1_262_304_000 * NS, 4_102_444_800 * NS, 60 * NS, 4096,
+    60 * NS, 86_400 * NS, 3600 * NS, 4096, 10_000,
+)  # fmt: skip
 
 
 class Refused(NamedTuple):
@@ -43,7 +46,8 @@ class Walk:
     def __post_init__(self) -> None:
         node, ctl = waiting.table(1000)
         ring = np.zeros((1, lines.MARKS), np.uint32)
-        self.packs = lines.Lines(lines.fresh(1), waiting.empty_ends(1), ring, node, ctl)
+        none, ends = np.zeros(2, np.int32), waiting.empty_ends(1)
+        self.packs = lines.Lines(lines.fresh(1), lines.no_holes(1), ends, ring, node, ctl, none)
         self._rows = 0
 
     def feed(self, t_s: list[float], seq: list[int], *, recv_s: float = 0.0, same_content: bool = True) -> Walk:
@@ -80,7 +84,7 @@ class Walk:
         n = len(columns.t_ns)
         out = lines.room(n + int(self.packs.ctl[waiting.USED]))
         assert order.walk(0, columns, self.packs, out, self.rules, end) == n
-        released, refused, gaps, _ = out.num.tolist()
+        released, refused, gaps, *_ = out.num.tolist()
         for row in out.released[:released]:
             self.released.append((self._at(int(row["src"])), int(row["flags"])))
         for row in out.refused[:refused]:

@@ -75,4 +75,4 @@ def test_a_new_line_has_no_time_no_number_and_no_period() -> None:
     assert made["newest"].tolist() == [0, 0, 0]
     assert np.isnan(made["period"]).all()
     room = lines.room(5)
-    assert (len(room.released), len(room.refused), len(room.gaps)) == (5, 5, 10)
+    assert (len(room.released), len(room.refused), len(room.gaps)) == (10, 5, 20)  # live, and in a copy

@@ -61,7 +61,7 @@ def test_what_is_dumped_is_taken_back_and_the_dump_stays_as_it_was() -> None:
     kept = {name: column.copy() for name, column in saved["columns"].items()}
     again, ends = Pool(), np.zeros_like(state.ends)
     again.load(saved, ends)
-    other = CleanState(state.line.copy(), ends, state.ring.copy(), state.values)
+    other = CleanState(state.line.copy(), state.hole.copy(), ends, state.ring.copy(), state.values)
     one = step(state, pool, block.take(slice(20, 40)))
     two = step(other, again, block.take(slice(20, 40)))
     same(one, two)
