@@ -63,6 +63,14 @@ ci: lint test
 bench *args: ready
     '{{ bin }}/ibms' bench "$@"
 
+# The same job in other stream processors and in ours, side by side on one broker; arguments name peers
+peers *args: ready
+    @'{{ bin }}/python' -m tests.bench.peers.run "$@"
+
+# Make the environments of the peers, in ~/.cache/ibms/peers: 4 GB; PyFlink needs Java 17 and Maven
+peers-setup *args: ready
+    @'{{ bin }}/python' -m tests.bench.peers.environments "$@"
+
 # How right the estimates are on recordings, beside what they should be: `just accuracy --json`
 accuracy *args: ready
     '{{ bin }}/ibms' bench accuracy --data "$IBMS_DATA" "$@"

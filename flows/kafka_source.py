@@ -32,6 +32,7 @@ _BELIEF_S = 15.0  # a leader that has just changed may state an end that lies be
 _IDLE = timedelta(milliseconds=20)
 _PAUSE = timedelta(milliseconds=2)  # while a block fills: what fetches and unpacks needs the processor too
 _MOST = 10_000  # messages a call takes
+_ROWS_EACH = 64.0  # frames a message, until it is known: the first block is soon there, and not ten times too large
 _CONSUMER = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -115,7 +116,7 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
         self._decoder = Decoder(max_bytes=given.max_bytes, packs=given.packs, scan=scan_json)
         self._held: list[Polled] = []
         self._held_since = 0.0
-        self._rows_each = 1.0  # frames a message, lately
+        self._rows_each = _ROWS_EACH  # frames a message, lately
         self._durable: dict[Place, int] | None = None  # of the last snapshot, not yet committed
         self._looker = ThreadPoolExecutor(1)
         self._looked: Future[set[Place]] | None = None

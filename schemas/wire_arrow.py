@@ -177,17 +177,22 @@ def open_arrow(order: int, message: Message, plain: bytes, models: Models) -> Op
     if not coded:
         check_version(int(names[b"schema"]) if names[b"schema"].isdecimal() else names[b"schema"])
     model = models.get(names[b"model"])
-    packs, vehicles = owned
-    if not isinstance(packs, list) or not isinstance(vehicles, list) or len(packs) != len(vehicles) or not packs:
-        raise RefusedError(UNDECODABLE, "packs and vehicles must be JSON lists of equal length")
-    for pack, vehicle in zip(packs, vehicles, strict=True):
-        check_id(pack, "pack")
-        check_id(vehicle, "vehicle")
+    packs, vehicles = check_names(*owned)
     if not batch.num_rows:
         raise RefusedError(EMPTY, "a message must hold one or more frames")
     return Opened(
         order, message, batch, model, packs, vehicles, _check_coded(batch, about, len(packs)) if coded else None
     )
+
+
+def check_names(packs: object, vehicles: object) -> tuple[list[str], list[str]]:
+    """Give a message's packs and their vehicles; raises RefusedError where they are none."""
+    if not isinstance(packs, list) or not isinstance(vehicles, list) or len(packs) != len(vehicles) or not packs:
+        raise RefusedError(UNDECODABLE, "packs and vehicles must be JSON lists of equal length")
+    for pack, vehicle in zip(packs, vehicles, strict=True):
+        check_id(pack, "pack")
+        check_id(vehicle, "vehicle")
+    return packs, vehicles
 
 
 def _check_coded(batch: pa.RecordBatch, about: Mapping[bytes, bytes], packs: int) -> dict[str, int]:

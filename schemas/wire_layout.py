@@ -1,30 +1,32 @@
 """Arrow messages that are laid out as one before: columns by their places, many messages at once.
 
-A gateway sends the same columns again and again, so two parts of its messages repeat byte for byte: the schema with
-the pack's names, and the record batch's metadata, which say where in the body each column lies.  A message both of
+A gateway sends the same columns again and again, so two parts of its messages repeat byte for byte: the schema, but
+for the pack's names, and the record batch's metadata, which say where in the body each column lies.  A message both of
 whose parts have been seen, and read in full, needs no parsing: its columns are cut out of all bodies at once.
 Whatever is in any way unlike is read message by message in `wire_arrow`.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.frames import FrameBlock
 from schemas.message import Message, RefusedError
 from schemas.pack import PackModel
-from schemas.wire_arrow import LISTS, MALFORMED, TYPES, Opened, assemble, check_columns, strange
+from schemas.wire_arrow import LISTS, MALFORMED, TYPES, Opened, assemble, check_columns, check_names, strange
 from schemas.wire_ipc import body_bytes
 
-_HEADS = 1 << 17  # packs whose schemas are remembered
+_NAMES = 1 << 17  # of packs that are remembered
+_ALIKE = 64  # schemas of one length
 _LAYOUTS = 1 << 10
 _SCALAR = -1  # the width of a column without a list
 _PART = struct.Struct("<Ii")  # what each part of a stream begins with: a mark, and the length of its metadata
@@ -42,12 +44,30 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What a message's schema says: whose frames these are, and the layouts known for its columns."""
+    """What a message's schema says but for names, which may be any of the same length, and the layouts known for it.
+
+    `first` and `second` are where the names lie, `packs_first` says which are the packs'; `parts` is what lies before,
+    between and behind them.
+    """
 
     model: PackModel
-    packs: list[str]
-    vehicles: list[str]
+    parts: tuple[bytes, bytes, bytes]
+    first: slice
+    second: slice
+    packs_first: bool
     layouts: dict[bytes, Layout]
+
+    def names(self, plain: bytes) -> tuple[bytes, bytes] | None:
+        """Give the packs and vehicles of a message as it writes them; None where its schema is another."""
+        before, between, behind = self.parts
+        if not (
+            plain.startswith(before)
+            and plain.startswith(between, self.first.stop)
+            and plain.startswith(behind, self.second.stop)
+        ):
+            return None
+        found = plain[self.first], plain[self.second]
+        return found if self.packs_first else found[::-1]
 
 
 class Placed(NamedTuple):
@@ -66,8 +86,9 @@ class Placed(NamedTuple):
 class Layouts:
     """What has been seen so far; forgets all where it grows too large."""
 
-    _heads: dict[bytes, _Head] = field(default_factory=dict)
+    _heads: dict[int, list[_Head]] = field(default_factory=dict)  # by the length of the schema
     _shapes: dict[tuple[str, bytes], dict[bytes, Layout]] = field(default_factory=dict)
+    _names: dict[tuple[bytes, bytes], tuple[list[str], list[str]] | None] = field(default_factory=dict)
 
     def find(self, order: int, message: Message, plain: bytes) -> Placed | None:
         """Give the message by its layout, None where it must be read in full."""
@@ -76,14 +97,19 @@ class Layouts:
             body = begin + 8 + _PART.unpack_from(plain, begin)[1]
         except struct.error:
             return None
-        head = self._heads.get(_digest(plain[:begin]))
-        layout = None if head is None else head.layouts.get(plain[begin:body])
-        if head is None or layout is None:
+        for head in self._heads.get(begin, ()):
+            written = head.names(plain)
+            if written is not None:
+                break
+        else:
+            return None
+        layout, names = head.layouts.get(plain[begin:body]), self._read(written)
+        if layout is None or names is None:
             return None
         end = body + layout.body
         if len(plain) != end + len(layout.tail) or not plain.endswith(layout.tail):
             return None
-        return Placed(order, message, head.model, head.packs, head.vehicles, layout, plain[body:end])
+        return Placed(order, message, head.model, *names, layout, plain[body:end])
 
     def learn(self, opened: Opened, plain: bytes) -> None:
         """Remember a message that has been read in full; one of version 2 is read so again."""
@@ -91,23 +117,64 @@ class Layouts:
             return
         begin = 8 + _PART.unpack_from(plain, 0)[1]
         body = begin + 8 + _PART.unpack_from(plain, begin)[1]
-        key = _digest(plain[:begin])
-        head = self._heads.get(key)
+        known = self._heads.setdefault(begin, [])
+        head = next((h for h in known if h.names(plain)), None)
         if head is None:
-            shape = (opened.model.name, opened.batch.schema.remove_metadata().serialize().to_pybytes())
-            if len(self._heads) >= _HEADS or len(self._shapes) >= _LAYOUTS:
+            if len(known) >= _ALIKE or len(self._shapes) >= _LAYOUTS:
                 self._heads.clear()
                 self._shapes.clear()
-            layouts = self._shapes.setdefault(shape, {})
-            head = self._heads[key] = _Head(opened.model, opened.packs, opened.vehicles, layouts)
+                known = self._heads.setdefault(begin, [])
+            shape = (opened.model.name, opened.batch.schema.remove_metadata().serialize().to_pybytes())
+            head = _head(opened, plain[:begin], self._shapes.setdefault(shape, {}))
+            if head is None:
+                return
+            known.append(head)
         if plain[begin:body] not in head.layouts and len(head.layouts) < _LAYOUTS:
             layout = _layout(opened, plain, body)
             if layout is not None:
                 head.layouts[plain[begin:body]] = layout
 
+    def _read(self, written: tuple[bytes, bytes]) -> tuple[list[str], list[str]] | None:
+        """Give packs and vehicles; None where they are no names."""
+        if written in self._names:
+            return self._names[written]
+        if len(self._names) >= _NAMES:
+            self._names.clear()
+        try:
+            packs, vehicles = map(orjson.loads, written)
+            found = check_names(packs, vehicles)
+        except (RefusedError, ValueError):
+            found = None
+        self._names[written] = found
+        return found
 
-def _digest(schema: bytes) -> bytes:
-    return blake2b(schema, digest_size=16).digest()
+
+def _head(opened: Opened, schema: bytes, layouts: dict[bytes, Layout]) -> _Head | None:
+    """Find where the names lie in a schema; None where that is not certain."""
+    about = opened.batch.schema.metadata
+    packs, vehicles = about[b"packs"], about[b"vehicles"]
+    places = sorted({m.start() for text in (packs, vehicles) for m in re.finditer(re.escape(text), schema)})
+    named: dict[bytes, slice] = {}
+    for at in places:
+        for key, text in ((b"packs", packs), (b"vehicles", vehicles)):
+            if schema.startswith(text, at) and _is_value_of(schema, key, at, text):
+                named[key] = slice(at, at + len(text))
+    if len(named) < len((packs, vehicles)):
+        return None
+    first, second = sorted(named.values(), key=lambda place: place.start)
+    parts = schema[: first.start], schema[first.stop : second.start], schema[second.stop :]
+    return _Head(opened.model, parts, first, second, first is named[b"packs"], layouts)
+
+
+def _is_value_of(schema: bytes, key: bytes, at: int, text: bytes) -> bool:
+    """Say whether a text in a schema is the value of a key, by reading the schema with another text of its length."""
+    other = text[::-1] if text[::-1] != text else b" " * len(text)
+    changed = schema[:at] + other + schema[at + len(text) :]
+    try:
+        read = pa.ipc.read_schema(pa.py_buffer(changed)).metadata
+    except MALFORMED:
+        return False
+    return bool(read[key] == other)
 
 
 def _layout(opened: Opened, plain: bytes, body: int) -> Layout | None:

@@ -18,6 +18,8 @@ from flows.accuracy.ev_faults import weak_cells
 from flows.accuracy.lg_hg2 import mean_rmse_pct, soc_lg_hg2
 from flows.accuracy.report import run_accuracy, run_diagnosis
 from flows.bench import speed
+from flows.bench.kafka import Sizes as KafkaSizes
+from flows.bench.kafka import run_kafka
 from flows.bench.restart import resume_s
 from flows.bench.wire import wire_bytes
 from replay.bench_can import bench_can
@@ -131,11 +133,26 @@ _GOALS: dict[str, tuple[float, str]] = {
 }
 
 
-def run_bench(stage: str | None, data: Path | None, vehicles: int = 50, healthy: int = 60, *, as_json: bool) -> None:
+def run_bench(
+    stage: str | None,
+    data: Path | None,
+    vehicles: int = 50,
+    healthy: int = 60,
+    *,
+    as_json: bool,
+    bootstrap: str | None = None,
+) -> None:
     """Run one stage or all, and print the figures; recordings are looked for in `data`, else in IBMS_DATA.
 
-    `vehicles` and `healthy` say how many are simulated for `diagnosis`.
+    `accuracy`, `diagnosis` and `kafka` run only where they are asked for.  `vehicles` and `healthy` say how many are
+    simulated for `diagnosis`; `kafka` runs on the broker at `bootstrap`, else on one that it starts.
     """
+    if stage == "kafka":
+        run_kafka(bootstrap, KafkaSizes(), as_json=as_json)
+        return
+    if bootstrap is not None:
+        msg = f"--bootstrap must be left out but for the stage kafka; got {bootstrap}"
+        raise ConfigError(msg)
     recordings = data or Path(os.environ.get("IBMS_DATA", "../shared/data"))
     if stage == "accuracy":
         run_accuracy(recordings, as_json=as_json)
@@ -157,7 +174,7 @@ def measure(stage: str | None, data: Path, sizes: Sizes) -> dict[str, Any]:
     have them.  Raises ConfigError.
     """
     if stage is not None and stage not in STAGES:
-        msg = f"stage must be accuracy, diagnosis or one of {', '.join(STAGES)}; got {stage}"
+        msg = f"stage must be accuracy, diagnosis, kafka or one of {', '.join(STAGES)}; got {stage}"
         raise ConfigError(msg)
     console = Console(stderr=True, highlight=False)
     figures: dict[str, Any] = {}

@@ -50,14 +50,14 @@ def _wait_for_snapshot(recovery: Path, process: subprocess.Popen[bytes]) -> None
     until = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
         assert process.poll() is None, "the first process ended before it was killed"
-        if _last_epoch(recovery) >= _UNDER_WAY:
+        if last_epoch(recovery) >= _UNDER_WAY:
             return
         time.sleep(0.1)
     msg = f"no snapshot within {_PATIENCE_S:.0f} s"
     raise TimeoutError(msg)
 
 
-def _last_epoch(recovery: Path) -> int:
+def last_epoch(recovery: Path) -> int:
     """Give the number of the newest epoch in the store."""
     found = 0
     if not (recovery / ABOUT).exists():  # the store is being made, and is not to be touched

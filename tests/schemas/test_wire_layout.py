@@ -51,16 +51,39 @@ def test_a_second_reading_gives_what_the_first_gave(sent: list[FrameBlock]) -> N
     assert rows(decoder.decode(messages)) == rows(want)
 
 
-def test_only_the_first_message_of_a_pack_is_read_in_full(in_full: list[int]) -> None:
+def test_only_the_first_message_with_names_of_a_length_is_read_in_full(in_full: list[int]) -> None:
     decoder = Decoder()
     later = BLOCK.with_frames(t_ns=BLOCK.t_ns + 10**10, cell_v=BLOCK.cell_v + np.float32(0.1))
     other = BLOCK.with_frames(packs=("P2",), vehicles=("V2",))
-    decoder.decode(arrow(encode_arrow(BLOCK), encode_arrow(later), encode_arrow(other)))
-    assert in_full == [0, 2]
-    messages = arrow(encode_arrow(later), encode_arrow(other), encode_arrow(BLOCK))
-    got = decoder.decode(messages)
-    assert in_full == [0, 2]
+    longer = BLOCK.with_frames(packs=("P1",), vehicles=("a vehicle of another length",))
+    messages = arrow(*map(encode_arrow, (BLOCK, later, other, longer)))
+    for _ in range(2):
+        got = decoder.decode(messages)
+        assert in_full == [0, 3]
+    in_full.clear()
     assert rows(got) == rows(decode_all(messages))
+
+
+@pytest.mark.parametrize("vehicle", ["P1", "V1", "s", "@", "ack"])
+def test_packs_and_vehicles_are_told_apart_by_their_places(vehicle: str, in_full: list[int]) -> None:
+    first = BLOCK.with_frames(packs=("P1",), vehicles=(vehicle,))
+    pack = "".join(chr(ord(c) + 1) for c in vehicle)
+    second = BLOCK.with_frames(packs=("Q7",), vehicles=(pack,))
+    decoder = Decoder()
+    messages = arrow(encode_arrow(first), encode_arrow(second))
+    decoder.decode(messages[:1])
+    got = decoder.decode(messages[1:])
+    assert in_full == [0]
+    assert rows(got) == rows(decode_all(messages[1:]))
+
+
+@pytest.mark.parametrize("names", [b'["P1" ', b"[12345", b'{"P":1', b'["P\xff"', b'["P1"]'])
+def test_names_of_the_same_length_that_are_no_names_are_refused_as_ever(names: bytes) -> None:
+    sound = encode_arrow(BLOCK)
+    decoder = Decoder()
+    decoder.decode(arrow(sound))
+    messages = arrow(sound.replace(b'["P1"]', names.ljust(6)[:6]), sound)
+    assert rows(decoder.decode(messages)) == rows(decode_all(messages))
 
 
 @settings(max_examples=300)

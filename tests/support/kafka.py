@@ -1,4 +1,4 @@
-"""Brokers for a person: `python -m tests.support.kafka up|down`."""
+"""Brokers for a person: `python -m tests.support.kafka up|down`; `serve` keeps one while its input is open."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support.broker import CACHE, KafkaUnavailableError, classpath, new_cluster
+from tests.support.broker import CACHE, KafkaUnavailableError, classpath, new_cluster, running_cluster
 
 FOLDER = CACHE / "up"
 
@@ -48,6 +49,13 @@ def down() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
 
 
+def serve() -> None:
+    """Run a broker of its own on a free port, print its address, and end it when standard input ends."""
+    with tempfile.TemporaryDirectory(prefix="ibms-broker-") as folder, running_cluster(Path(folder)) as cluster:
+        print(cluster.bootstrap, flush=True)
+        sys.stdin.read()
+
+
 def _running() -> list[int]:
     """Find the brokers' processes that are still ours: a number may belong to another process by now."""
     found = []
@@ -62,13 +70,15 @@ def _running() -> list[int]:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="kafka")
-    parser.add_argument("what", choices=["up", "down"])
+    parser.add_argument("what", choices=["up", "down", "serve"])
     parser.add_argument("--brokers", type=int, default=1)
     parser.add_argument("--port", type=int, default=9092)
     args = parser.parse_args()
     try:
         if args.what == "up":
             up(args.brokers, args.port)
+        elif args.what == "serve":
+            serve()
         else:
             down()
     except KafkaUnavailableError as missing:

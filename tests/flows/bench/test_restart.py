@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from flows.bench.restart import _last_epoch, resume_s
+from flows.bench.restart import last_epoch, resume_s
 from flows.run import ABOUT
 
 
@@ -14,14 +14,14 @@ def test_a_killed_process_comes_back_within_seconds() -> None:
 
 
 def test_epochs_are_counted_in_any_state_of_the_store(tmp_path: Path) -> None:
-    assert _last_epoch(tmp_path) == 0
+    assert last_epoch(tmp_path) == 0
     (tmp_path / ABOUT).touch()
     (tmp_path / "part-0.sqlite3").write_bytes(b"not yet")
-    assert _last_epoch(tmp_path) == 0
+    assert last_epoch(tmp_path) == 0
     with sqlite3.connect(tmp_path / "part-1.sqlite3") as con:
         con.execute("CREATE TABLE snaps (snap_epoch INTEGER)")
         con.executemany("INSERT INTO snaps VALUES (?)", [(3,), (3,), (4,)])
     con.close()
-    assert _last_epoch(tmp_path) == 4
+    assert last_epoch(tmp_path) == 4
     (tmp_path / ABOUT).unlink()
-    assert _last_epoch(tmp_path) == 0, "a store that is being made is not opened"
+    assert last_epoch(tmp_path) == 0, "a store that is being made is not opened"

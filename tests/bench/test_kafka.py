@@ -1,0 +1,63 @@
+"""The benchmark on Kafka, small: the real command on a real broker, and every promised figure."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from flows.bench import kafka as bench
+from flows.bench.blocks import MODEL
+from flows.bench.kafka import Durability, Rates, Sizes, run_kafka, throughput
+from flows.bench.kafka_load import TYPES, messages
+from schemas.frames import FrameBlock
+from schemas.message import Message
+from schemas.wire import decode_all
+from tests.support.broker import Cluster
+
+
+@pytest.mark.parametrize(("encoding", "frames"), [("arrow", 10), ("json", 1)])
+def test_messages_hold_every_frame_of_every_vehicle_in_order(encoding: str, frames: int) -> None:
+    made = list(messages(1000, 10, encoding, frames))
+    assert len(made) == 1000 * 10 / frames
+    (block,) = decode_all([Message(value, TYPES[encoding], "", 0, i) for i, (_, value, _) in enumerate(made)])
+    assert isinstance(block, FrameBlock)
+    assert (block.model, len(block), len(set(block.packs))) == (MODEL, 10_000, 1000)
+    for pack in (0, 999):
+        assert block.seq[block.pack == pack].tolist() == list(range(10))
+        assert (np.diff(block.t_ns[block.pack == pack]) > 9e9).all()
+    assert {key for key, _, _ in made} == set(block.packs)
+
+
+def test_a_worker_is_measured_until_all_is_durable(kafka: Cluster) -> None:
+    rates = throughput(kafka.bootstrap, "json", 1, vehicles=50, rounds=20, epoch_s=0.5)
+    assert rates.per_core > 10
+    assert rates.per_s > 10
+
+
+def test_the_figures_are_those_that_were_promised(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = Rates(130_000.4, 90_000.0)
+    monkeypatch.setattr(bench, "throughput", lambda *_: rates)
+    monkeypatch.setattr(bench, "durability", lambda *_: Durability(0.9512, 0.96, 3.21, rates, rates))
+    monkeypatch.setattr(bench, "peers", lambda _: None)
+    run_kafka("127.0.0.1:1", Sizes(), as_json=True)
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {
+        "arrow10_frames_per_s_per_core": 130_000,
+        "json1_frames_per_s_per_core": 130_000,
+        "snapshot_ratio": 0.951,
+        "resume_100k_s": 3.21,
+        "peers": None,
+    }
+    assert "90,000 per second by the clock" in err
+    assert "per core: frames over the CPU seconds" in err
+    run_kafka("127.0.0.1:1", Sizes(), as_json=False)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["arrow10_frames_per_s_per_core", "130,000", "≥", "120,000"] in lines
+
+
+def test_sizes_are_those_of_the_goals() -> None:
+    assert (Sizes().many, Sizes().epoch_s) == (100_000, 30.0)
