@@ -282,7 +282,7 @@ def bench(
     bootstrap: Annotated[str | None, typer.Option(help="Broker for the stage kafka; one is started else.")] = None,
     json: Json = False,
 ) -> None:
-    """Measure speed stage by stage; `kafka` on a broker; `accuracy` on recorded data; `diagnosis` on simulated faults."""
+    """Measure speed stage by stage; `kafka` on a broker; `accuracy` on recordings; `diagnosis` on simulated faults."""
     from flows.bench.report import run_bench  # noqa: PLC0415 - see demo
 
     run_bench(stage, data, vehicles, healthy, as_json=json, bootstrap=bootstrap)

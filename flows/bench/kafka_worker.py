@@ -15,7 +15,7 @@ from socket import create_server
 from typing import Literal, NamedTuple
 from urllib.request import urlopen
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from flows.bench.blocks import MODEL
 from flows.bench.restart import last_epoch
@@ -84,15 +84,15 @@ class Worker:
 
     def all_durable(self, settings: KafkaSettings) -> Sample:
         """Wait until the group stands at the end of every partition: it is moved after durable epochs only."""
-        return self._wait(lambda: _at_the_end(settings) and self.sample())
+        return self._wait(lambda: _at_the_end(settings) and self.sample(), 1.0)
 
-    def _wait(self, reached: Callable[[], Sample | Literal[False]]) -> Sample:
+    def _wait(self, reached: Callable[[], Sample | Literal[False]], pause_s: float = _LOOK_S) -> Sample:
         until = time.monotonic() + _PATIENCE_S
         while time.monotonic() < until:
             if found := reached():
                 return found
             assert self.process.poll() is None, f"the worker ended with code {self.process.returncode}"
-            time.sleep(_LOOK_S)
+            time.sleep(pause_s)
         msg = f"the worker did not get there within {_PATIENCE_S:.0f} s"
         raise TimeoutError(msg)
 
@@ -150,6 +150,8 @@ def _at_the_end(settings: KafkaSettings) -> bool:
         partitions = [TopicPartition(topic, p) for p in reader.list_topics(topic).topics[topic].partitions]
         due = [reader.get_watermark_offsets(p)[1] for p in partitions]
         return [max(p.offset, 0) for p in reader.committed(partitions)] == due
+    except KafkaException:  # a busy broker: it is asked again
+        return False
     finally:
         reader.close()
 

@@ -50,11 +50,19 @@ def test_a_state_survives_as_bytes() -> None:
 
 
 def test_our_parts_give_what_the_plain_job_gives() -> None:
+    rows, model = 2 * ROWS, "generic-nmc@96c16t60ah"
+    cell_v = np.linspace(3.5, 3.9, rows * CELLS).reshape(rows, CELLS)
+    times, two = [10.0 * (i // 2) for i in range(rows)], [i % 2 for i in range(rows)]
     block = frames(
-        [10.0 * (i // 2) for i in range(2 * ROWS)], np.linspace(-50, 50, 2 * ROWS), model="generic-nmc@96c16t60ah", cells=CELLS, probes=16,
-        names=("A", "B"), pack=[i % 2 for i in range(2 * ROWS)], cell_v=np.linspace(3.5, 3.9, 2 * ROWS * CELLS)
-        .reshape(2 * ROWS, CELLS),
-    )  # fmt: skip
+        times,
+        np.linspace(-50, 50, rows),
+        model=model,
+        cells=CELLS,
+        probes=16,
+        names=("A", "B"),
+        pack=two,
+        cell_v=cell_v,
+    )
     step, states = stepper(), {"A": new_state(), "B": new_state()}
     expected = {}
     for i in range(len(block)):
@@ -67,11 +75,11 @@ def test_our_parts_give_what_the_plain_job_gives() -> None:
     slots = Slots()
     slots.add(("A", "B"), ("A", "B"))
     job.state = type(job.state).empty(2, CELLS, 0)
-    (rows,) = job.block(block.with_derived(slot=block.pack, pack_hash=slots.pack_hash[block.pack]))
-    assert isinstance(rows, Rows)
+    (made_of,) = job.block(block.with_derived(slot=block.pack, pack_hash=slots.pack_hash[block.pack]))
+    assert isinstance(made_of, Rows)
     got = {
-        (rows.packs[p], t): [float(rows.data[n][i]) for n in NAMES]
-        for i, (p, t) in enumerate(zip(rows.pack.tolist(), rows.data["start_ns"].tolist(), strict=True))
+        (made_of.packs[p], t): [float(made_of.data[n][i]) for n in NAMES]
+        for i, (p, t) in enumerate(zip(made_of.pack.tolist(), made_of.data["start_ns"].tolist(), strict=True))
     }
     assert got == expected
     assert len(got) == 4

@@ -4,30 +4,11 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
 from flows.bench import kafka as bench
-from flows.bench.blocks import MODEL
 from flows.bench.kafka import Durability, Rates, Sizes, run_kafka, throughput
-from flows.bench.kafka_load import TYPES, messages
-from schemas.frames import FrameBlock
-from schemas.message import Message
-from schemas.wire import decode_all
 from tests.support.broker import Cluster
-
-
-@pytest.mark.parametrize(("encoding", "frames"), [("arrow", 10), ("json", 1)])
-def test_messages_hold_every_frame_of_every_vehicle_in_order(encoding: str, frames: int) -> None:
-    made = list(messages(1000, 10, encoding, frames))
-    assert len(made) == 1000 * 10 / frames
-    (block,) = decode_all([Message(value, TYPES[encoding], "", 0, i) for i, (_, value, _) in enumerate(made)])
-    assert isinstance(block, FrameBlock)
-    assert (block.model, len(block), len(set(block.packs))) == (MODEL, 10_000, 1000)
-    for pack in (0, 999):
-        assert block.seq[block.pack == pack].tolist() == list(range(10))
-        assert (np.diff(block.t_ns[block.pack == pack]) > 9e9).all()
-    assert {key for key, _, _ in made} == set(block.packs)
 
 
 def test_a_worker_is_measured_until_all_is_durable(kafka: Cluster) -> None:
