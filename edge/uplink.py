@@ -275,6 +275,7 @@ def open_uplink(settings: UplinkSettings, vehicle: str) -> Uplink:
         except Exception as bad:
             if type(bad).__name__ != "KafkaException":
                 raise
-            msg = f"uplink.kafka must be settings that the client takes; got {shown(str(bad))} ({settings.kafka.file})"
+            why, file = shown(bad.args[0].str()), settings.kafka.file
+            msg = f"uplink.kafka must be settings that the client takes; got {why} ({file})"
             raise ConfigError(msg) from None
     return NoUplink()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from edge.outbox import BACKFILL, LIVE, URGENT, Record
 from edge.retention import BLACKBOX, FRAMES, INCIDENT
-from edge.uplink import FileUplink, NoUplink, cost, encode, headers, read_message
+from edge.telemetry_settings import FILE, KAFKA, UplinkSettings
+from edge.uplink import FileUplink, KafkaUplink, NoUplink, cost, encode, headers, open_uplink, read_message
+from schemas.checked import ConfigError
 from schemas.frames import FrameBlock
+from schemas.kafka_settings import KafkaSettings
 from schemas.wire import decode
 from tests.support.frames import T0_NS, frames
 
@@ -116,3 +121,57 @@ def test_no_uplink_takes_nothing() -> None:
 def test_a_file_of_somebody_else_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - JSON's own errors are of it
         read_message(data)
+
+
+NOWHERE = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
+TOPICS = {"frames": "f", "backfill": "b", "gateways": "g", "commands": "c"}
+
+
+def test_a_record_that_no_broker_would_take_holds_up_no_other() -> None:
+    out = KafkaUplink(NOWHERE, TOPICS, "V1", timeout_s=0.2)
+    assert out.send(LIVE, _record(1, payload=bytes(2 << 20)))
+    assert out.send(LIVE, _record(2))
+    assert out.report() == ([], [1])
+    assert out.close().failed == [2]
+
+
+def test_a_queue_that_is_full_takes_nothing_more_until_there_is_room() -> None:
+    out = KafkaUplink(NOWHERE, TOPICS, "V1", timeout_s=0.2)
+    taken = [out.send(BACKFILL, _record(n, payload=bytes(900_000))) for n in range(6)]
+    assert taken[:4] == [True] * 4
+    assert not taken[-1]
+    assert len(out.close().failed) == sum(taken)
+
+
+def test_a_producer_that_has_failed_for_good_is_replaced_and_what_it_had_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = KafkaUplink(NOWHERE, TOPICS, "V1")
+    first = out._producer
+    assert out.send(LIVE, _record(1))
+
+    class Failed:
+        def produce(self, *_: object, **__: object) -> None:
+            raise KafkaException(KafkaError(KafkaError._FATAL, "out of order", fatal=True))
+
+        purge, flush = first.purge, first.flush
+
+    monkeypatch.setattr(out, "_producer", Failed())
+    assert out.send(LIVE, _record(2))
+    assert sorted(out.report().failed) == [1, 2]
+    assert out._producer is not first
+    assert out.send(LIVE, _record(3))
+    monkeypatch.setattr("edge.uplink._CLOSE_S", 0.1)
+    out.close()
+
+
+def test_settings_open_the_way_that_they_name(tmp_path: Path) -> None:
+    assert isinstance(open_uplink(UplinkSettings(), "V1"), NoUplink)
+    assert isinstance(open_uplink(UplinkSettings(FILE, tmp_path), "V1"), FileUplink)
+    kafka = KafkaSettings("127.0.0.1:1", properties={"log_level": 0}, file="gateway.toml")
+    way = open_uplink(UplinkSettings(KAFKA, kafka=kafka), "V1")
+    assert isinstance(way, KafkaUplink)
+    way.close()
+    wrong = replace(kafka, properties={"no.such.thing": 1})
+    with pytest.raises(ConfigError, match=r"uplink.kafka must be settings .* got .*no.such.thing.* \(gateway.toml\)"):
+        open_uplink(UplinkSettings(KAFKA, kafka=wrong), "V1")
