@@ -84,6 +84,11 @@ kill-test *args: ready
     '{{ bin }}/pytest' tests/e2e/test_kill.py tests/e2e/test_kafka_kill.py tests/e2e/test_uplink_kafka.py \
         tests/e2e/test_uplink_tls.py --thorough --kills 60 "$@"
 
+# Befall a cluster under load with all that can go wrong, on three brokers, and account for every frame; `--short`, `--kills 15`
+chaos *args: ready
+    @'{{ bin }}/python' -m flows.warm
+    @'{{ bin }}/python' -m tests.chaos "$@"
+
 # Start a Kafka broker that stays, on 127.0.0.1:9092, and print its address; `--brokers 3 --port 9092`
 kafka-up *args: ready
     @'{{ bin }}/python' -m tests.support.kafka up "$@"

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from flows.cache import use_kernel_cache
+from flows.explain import INTERRUPTED, explain
 from flows.prognosis import commands as prognosis
 
 app = typer.Typer(
@@ -36,10 +37,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 Config = Annotated[Path, typer.Option(help="Settings, TOML, with a table [kafka].")]
 Lake = Annotated[Path, typer.Option("--lake", help="The lake's directory.")]
 
-_OURS = {"schemas", "operators", "sinks", "replay", "flows"}  # errors of these name what is wrong and what is accepted
 _STDOUT = 1
-_INTERRUPTED = 130  # what a shell says of a command ended by Ctrl-C
-_NO_SUCH_FILE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
 def _show_version(value: bool) -> None:
@@ -343,14 +341,14 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except (BrokenPipeError, SystemExit):  # the reader left, and nothing is wrong; typer turns one into the other
         os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
         code = 0
     except Exception as error:
         if "IBMS_TRACEBACK" in os.environ:
             raise
-        text, code = explain(error, usage)
+        text, code = _said(error, usage)
         if text:
             sys.stderr.write(f"ibms: {' '.join(text.split())}\n")
     except BaseException as error:  # how the runtime's own threads end, as where a peer has died
@@ -361,20 +359,13 @@ def main() -> None:
     sys.exit(code)
 
 
-def explain(error: Exception, usage: type) -> tuple[str, int]:
-    """Say in words what was wrong, and give the exit code: 2 where it was what was asked for, 1 where the run broke."""
+def _said(error: Exception, usage: type) -> tuple[str, int]:
+    """Say in words what was wrong, and give the exit code, as `explain`; also for a command that was mistyped."""
     if isinstance(error, usage):
         if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed already
             return "", 2
         return _mistyped(error), 2
-    cause = _root(error)
-    if isinstance(cause, KeyboardInterrupt):
-        return "", _INTERRUPTED
-    if isinstance(cause, _NO_SUCH_FILE):
-        return f"{cause.strerror}: {cause.filename}" if cause.filename else str(cause), 2
-    if isinstance(cause, ValueError | RuntimeError) and type(cause).__module__.partition(".")[0] in _OURS:
-        return str(cause), 2 if isinstance(cause, ValueError) else 1
-    return f"{type(cause).__name__}: {cause} (IBMS_TRACEBACK=1 shows where)", 1
+    return explain(error)
 
 
 def _mistyped(error: Exception) -> str:
@@ -382,13 +373,6 @@ def _mistyped(error: Exception) -> str:
     text = str(error.format_message())  # type: ignore[attr-defined] # what every usage error has
     details = getattr(error.__cause__, "errors", None)
     return f"{text}; got {details()[0]['input']}" if details else text
-
-
-def _root(error: BaseException) -> BaseException:
-    """Find what was raised first: bytewax wraps errors of steps in its own."""
-    while (inner := error.__cause__) is not None:
-        error = inner
-    return error
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from flows.kafka_admin import connect, describe, plan
+from flows.kafka_admin import BrokerError, connect, describe, plan
 from flows.settings import KafkaInSettings, RunSettings, SimulateSettings, load_settings
 from schemas.checked import ConfigError
 from schemas.pack import load_pack
@@ -81,8 +81,11 @@ def _broker(settings: RunSettings) -> Iterator[Finding]:
     assert settings.kafka is not None
     try:
         admin = connect(settings.kafka)
+    except BrokerError as bad:
+        yield Finding("broker", "wrong", str(bad), bad.advice)
+        return
     except ConfigError as bad:
-        yield Finding("broker", "wrong", str(bad), "start it, or correct [kafka] bootstrap, security and password")
+        yield Finding("broker", "wrong", str(bad), "correct [kafka]")
         return
     yield Finding("broker", "ok", settings.kafka.bootstrap)
     for step in plan(settings.kafka.topics().values(), describe(admin, settings.kafka.topics().values())):

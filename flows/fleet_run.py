@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bytewax.inputs import Source
 from bytewax.outputs import FixedPartitionedSink
 
 from flows import fleet
+from flows.failing import end_at_once, report_failures
 from flows.heartbeat import PROGRESS
 from flows.kafka_run import frames_topic, kafka_sink, kafka_source, store_name
 from flows.observe import Observer
@@ -96,6 +98,8 @@ def run(
         seen=seen,
         source_name=frames_topic(settings) if isinstance(settings.source, KafkaInSettings) else "frames",
     )
+    if addresses is not None:
+        report_failures(flow, partial(end_at_once, seen.say))
     seen.say("start", source=_signature(settings.source), outputs=",".join(settings.outputs))
     run_flow(
         flow, settings.recovery, settings.fleet.shards, process=process, addresses=addresses,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
@@ -20,6 +20,12 @@ from schemas.topics import Topic
 
 _ANSWER_S = 30.0
 _AGAIN_S = 0.1
+_ADVICE = {
+    KafkaError._AUTHENTICATION: "correct sasl_user, the password or sasl_mechanism",  # noqa: SLF001 - its public name
+    KafkaError._SSL: "correct security, ca_file, cert_file or key_file",  # noqa: SLF001 - its public name
+    KafkaError._RESOLVE: "correct the host names in bootstrap",  # noqa: SLF001 - its public name
+}
+_ELSE = "start it, or correct [kafka] bootstrap and security"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +70,26 @@ def run_init(config: Path, *, dry_run: bool) -> None:
     sys.stdout.write(f"{len(todo)} changes made\n")
 
 
+class BrokerError(ConfigError):
+    """Brokers that do not let us in; `advice` says what to do."""
+
+    def __init__(self, text: str, advice: str) -> None:
+        """Keep both."""
+        super().__init__(text)
+        self.advice = advice
+
+
 def connect(settings: KafkaSettings) -> AdminClient:
-    """Reach the cluster; raises ConfigError where nobody answers."""
-    admin = AdminClient(settings.client() | {"log_level": 0})
+    """Reach the cluster; raises BrokerError where nobody answers, or we are not let in."""
+    heard: list[KafkaError] = []
+    admin = AdminClient(settings.client() | {"log_level": 0, "error_cb": heard.append})
     try:
         admin.list_topics(timeout=_ANSWER_S / 3)
     except KafkaException as bad:
-        msg = f"kafka.bootstrap must be brokers that answer; got {settings.bootstrap}: {bad.args[0].str()}"
-        raise ConfigError(f"{msg} ({settings.file})") from None  # noqa: EM102, TRY003 - one line in two parts
+        admin.poll(0)  # what the connections came to
+        error = next((e for e in heard if e.code() in _ADVICE), bad.args[0])
+        msg = f"kafka.bootstrap must be brokers that answer; got {settings.bootstrap}: {error.str()} ({settings.file})"
+        raise BrokerError(msg, _ADVICE.get(error.code(), _ELSE)) from None
     return admin
 
 

@@ -57,6 +57,15 @@ def kill_often(work: Path, command: Sequence[str], kills: range, seed: int) -> i
     return len(kills)
 
 
+def kill_when(work: Path, command: Sequence[str], epoch_s: float, happened: Callable[[], bool]) -> None:
+    """Kill the flow once, as soon as something has happened."""
+    child = _spawn(work, command, epoch_s)
+    _until(child, PATIENCE_S, happened)
+    assert happened(), (work / "log").read_text()[-2000:]
+    child.kill()
+    assert child.wait() == -signal.SIGKILL, "the flow came to its end before it was killed"
+
+
 def account(killed: Path, undisturbed: Path, *, kills: int, whole: bool) -> Account:
     """Compare all raw tables of two lakes, row by row and bit by bit; a lake that is not yet there is empty."""
     found = Account(kills, whole, {}, {}, {})
