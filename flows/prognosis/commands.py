@@ -18,6 +18,7 @@ Models = Annotated[Path, typer.Option("--models", help="Directory of models.")]
 def add(train: typer.Typer, app: typer.Typer) -> None:
     """Add these commands to `ibms train` and to `ibms`."""
     train.command("soh")(train_soh)
+    train.command("rul")(train_rul)
     models = typer.Typer(no_args_is_help=True, help="Models of health and life: who speaks, who runs beside.")
     models.command("list")(models_list)
     models.command("promote")(models_promote)
@@ -37,13 +38,28 @@ def train_soh(
 ) -> None:
     """Train models of health on sets of cells, each with its card, as challengers."""
     from flows.prognosis.features import INPUTS  # noqa: PLC0415 - a command imports what it needs, so that help is quick
-    from flows.prognosis.train import TrainOptions, run_train_soh  # noqa: PLC0415 - as above
+    from flows.prognosis.train import TrainOptions, run_train  # noqa: PLC0415 - as above
     from flows.settings import time_ns  # noqa: PLC0415 - as above
 
     if inputs not in INPUTS:
         msg = f"must be one of {', '.join(INPUTS)}; got {inputs}"
         raise typer.BadParameter(msg, param_hint="--inputs")
-    run_train_soh(TrainOptions(data, out, tuple(sets or ()), inputs, seed, time_ns(valid_from, "--valid-from")))
+    run_train(TrainOptions(data, out, tuple(sets or ()), inputs, seed, time_ns(valid_from, "--valid-from")), "soh")
+
+
+def train_rul(
+    data: Data,
+    out: Out = Path("models"),
+    sets: Sets = None,
+    seed: Seed = 1,
+    valid_from: ValidFrom = "1970-01-01T00:00:00Z",
+) -> None:
+    """Train models of the cycles left on sets of cells that reached their end, each with its card, as challengers."""
+    from flows.prognosis.rul import INPUTS  # noqa: PLC0415 - as above
+    from flows.prognosis.train import TrainOptions, run_train  # noqa: PLC0415 - as above
+    from flows.settings import time_ns  # noqa: PLC0415 - as above
+
+    run_train(TrainOptions(data, out, tuple(sets or ()), INPUTS, seed, time_ns(valid_from, "--valid-from")), "rul")
 
 
 def models_list(

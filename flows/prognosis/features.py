@@ -37,12 +37,16 @@ def features(charges: Charges, inputs: str, every: int = REFERENCE_EVERY) -> Flo
     known = charges.nth() % every == 0 if inputs == "reference" else np.zeros(len(charges), np.bool_)
     reference = np.where(known, charges.soh, np.nan)
     state = ChargeState.empty(len(charges.cells), len(charges.columns), CONFIG.first)
-    every_one = follow(CONFIG, state, charges.cell, charges.x, reference)
-    kept = _kept(charges.columns, inputs)
-    out = every_one[:, [kept[name] for name in kept]]
+    followed = follow(CONFIG, state, charges.cell, charges.x, reference)
+    return chosen(charges.columns, inputs, followed, charges.cycle)
+
+
+def chosen(columns: tuple[str, ...], inputs: str, followed: Floats, cycle: Floats) -> Floats:
+    """Choose from what the kernel says of charges (N, M) at cycles (N,) what belongs to `inputs`."""
+    out = followed[:, list(_kept(columns, inputs).values())]
     if inputs == "charge":
         return out
-    return np.column_stack([out, charges.cycle / _HUNDRED, np.sqrt(np.maximum(charges.cycle, 0.0))])
+    return np.column_stack([out, cycle / _HUNDRED, np.sqrt(np.maximum(cycle, 0.0))])
 
 
 def refuse_lookahead(make: Make, charges: Charges, seed: int = 1, cells: int = 3, cuts: int = 4) -> None:

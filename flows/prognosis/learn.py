@@ -30,8 +30,6 @@ ROUNDS = 250
 PER_CELL = 200  # rows to learn from: neighbours say the same, and one long life must not outweigh many short ones
 _SHARE_OF_TREES = 0.34
 _CENTRES = 600
-_LENGTHS = (1.5, 1.0)  # of the radial functions, times the root of the number of inputs: even relevance, gain's
-_RIDGE = 1e-5  # a row
 _GAIN_ROUNDS = 120
 _GAIN_POWER = 0.25  # relevance grows with the gain of trees that split on an input, but slowly
 _LEAST_RELEVANCE = 0.25
@@ -45,6 +43,18 @@ Cells = NDArray[np.int32]
 FitPredict = Callable[
     [Floats, Floats, Cells, Floats, int], Floats
 ]  # inputs, targets, cells, inputs to predict at, seed
+
+
+@dataclass(frozen=True, slots=True)
+class Smoothness:
+    """How far the smooth functions reach from a row that they saw."""
+
+    lengths: tuple[float, float] = (1.5, 1.0)  # times the root of the number of inputs: even relevance, gain's
+    ridge: float = 1e-5  # a row: what a target has of chance
+
+
+OF_HEALTH = Smoothness()
+OF_LIFE = Smoothness((1.5, 1.7), 1e-4)  # what ends a life is only partly to be seen: smoother
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +75,7 @@ class Interval:
     high: float
 
 
-def fit(x: Floats, y: Floats, cell: Cells, seed: int) -> Blend:
+def fit(x: Floats, y: Floats, cell: Cells, seed: int, smoothness: Smoothness = OF_HEALTH) -> Blend:
     """Fit both kinds to inputs (N, F) and targets (N,) of cells (N,)."""
     rows = thin(cell)
     x, y, cell = x[rows], y[rows], cell[rows]
@@ -73,8 +83,8 @@ def fit(x: Floats, y: Floats, cell: Cells, seed: int) -> Blend:
     trees = xgb.train({**TREES, "seed": seed}, data, ROUNDS)
     even = np.ones(x.shape[1])
     smooth = tuple(
-        fit_smooth(x, y, cell, relevance, length, seed)
-        for relevance, length in zip((even, _relevance(data, seed)), _LENGTHS, strict=True)
+        fit_smooth(x, y, cell, relevance, length, seed, smoothness.ridge)
+        for relevance, length in zip((even, _relevance(data, seed)), smoothness.lengths, strict=True)
     )
     return Blend(trees, smooth)
 
@@ -113,7 +123,9 @@ def _relevance(data: xgb.DMatrix, seed: int) -> Floats:
     return np.asarray(relevance, np.float64)
 
 
-def fit_smooth(x: Floats, y: Floats, cell: Cells, relevance: Floats, length: float, seed: int) -> Smooth:
+def fit_smooth(
+    x: Floats, y: Floats, cell: Cells, relevance: Floats, length: float, seed: int, ridge: float = OF_HEALTH.ridge
+) -> Smooth:
     """Fit radial functions around some of the rows, and a plane, by ridge regression.
 
     Each cell may be off by a constant of its own, which is fitted along and forgotten (a random intercept: Laird and
@@ -142,7 +154,7 @@ def fit_smooth(x: Floats, y: Floats, cell: Cells, relevance: Floats, length: flo
         shared = _OF_CELL / (1.0 + _OF_CELL * len(z))
         gram += part.T @ part - shared * np.outer(part.sum(axis=0), part.sum(axis=0))
         moment += part.T @ off - shared * part.sum(axis=0) * off.sum()
-    gram[np.diag_indices(size)] += _RIDGE * len(x)
+    gram[np.diag_indices(size)] += ridge * len(x)
     beta = np.linalg.solve(gram, moment)
     weight, slope = turn @ beta[: turn.shape[1]], plane * beta[turn.shape[1] : -1]
     return Smooth(middle, width, relevance, centres, length, weight, slope, mean + float(beta[-1]))

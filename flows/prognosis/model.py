@@ -15,12 +15,14 @@ import xgboost as xgb
 from flows.prognosis import learn
 from flows.prognosis.charges import Charges, Floats
 from flows.prognosis.learn import Blend, Interval
+from flows.prognosis.rul import Fleet
 from operators.kernels.smooth import Smooth
 from schemas.checked import ConfigError
 from schemas.ids import file_hash
 
-_FORMAT = 2
+_FORMAT = 3
 _TEXT, _TREES, _ARRAYS = FILES = ("model.json", "trees.ubj", "arrays.npz")
+_FLEET = ("shapes", "least")
 _SMOOTH = ("middle", "width", "relevance", "centres", "weight", "slope")
 
 
@@ -35,7 +37,7 @@ class About:
     features: tuple[str, ...]
     nominal_ah: float
     reference_every: int  # charges
-    eol_soh: float  # rul: what ends a life
+    eol_soh: float  # rul: where the lives that it learned from ended
     seed: int
     valid_from_ns: int  # it speaks of charges that end after this time
 
@@ -52,7 +54,8 @@ class Model:
     sha: str
     about: About
     blend: Blend
-    interval: Interval
+    interval: Interval  # rul: of log cycles left
+    fleet: Fleet | None = None  # rul only
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +68,7 @@ class Prediction:
     high: Floats
 
 
-def save(out: Path, about: About, blend: Blend, interval: Interval) -> Model:
+def save(out: Path, about: About, blend: Blend, interval: Interval, fleet: Fleet | None = None) -> Model:
     """Write a model into `out`/<hash>/ and give it back as it will be read."""
     text = {
         "format": _FORMAT,
@@ -76,6 +79,7 @@ def save(out: Path, about: About, blend: Blend, interval: Interval) -> Model:
     }
     arrays = BytesIO()
     named = {f"{k}_{i}": getattr(one, k) for i, one in enumerate(blend.smooth) for k in _SMOOTH}
+    named |= {k: getattr(fleet, k) for k in _FLEET} if fleet is not None else {}
     np.savez(arrays, **named)  # no date in it: the same arrays, the same bytes
     option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2
     parts = (orjson.dumps(text, option=option), bytes(blend.trees.save_raw("ubj")), arrays.getvalue())
@@ -105,6 +109,7 @@ def load(folder: str) -> Model:
             raise ConfigError(msg)
         with np.load(BytesIO(parts[2]), allow_pickle=False) as file:
             smooth = tuple(_smooth(file, i, one) for i, one in enumerate(text["smooth"]))
+            shapes, least = (np.ascontiguousarray(file[k], np.float64) if k in file else None for k in _FLEET)
         trees = xgb.Booster({"nthread": 1})
         trees.load_model(bytearray(parts[1]))
         said: dict[str, Any] = {
@@ -112,7 +117,8 @@ def load(folder: str) -> Model:
         }
         of = text["interval"]
         interval = Interval(np.array(of["at"]), np.array(of["scale"]), float(of["low"]), float(of["high"]))
-        return Model(sha, About(**said), Blend(trees, smooth), interval)
+        fleet = None if shapes is None or least is None else Fleet(shapes, float(text["eol_soh"]), least)
+        return Model(sha, About(**said), Blend(trees, smooth), interval, fleet)
     except (KeyError, TypeError, ValueError, xgb.core.XGBoostError) as error:
         if isinstance(error, ConfigError):
             raise

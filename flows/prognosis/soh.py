@@ -56,11 +56,11 @@ def baselines(job: Task, charges: Charges, fold: Fold) -> dict[str, Floats]:
     for one in np.unique(fold):
         test = fold == one
         found["dummy_mean"][test] = job.soh[~test].mean()
-        found["linear"][test] = job.start[test] + _line(job.x[~test], (job.soh - job.start)[~test], job.x[test])
+        found["linear"][test] = job.start[test] + line(job.x[~test], (job.soh - job.start)[~test], job.x[test])
     return found
 
 
-def _line(x: Floats, y: Floats, at: Floats) -> Floats:
+def line(x: Floats, y: Floats, at: Floats) -> Floats:
     """Fit a line in all inputs by least squares, and give it at others."""
     middle = np.nan_to_num(np.nanmean(np.where(np.isnan(x).all(axis=0), 0.0, x), axis=0))
     width = np.nanstd(np.where(np.isnan(x).all(axis=0), 0.0, x), axis=0)

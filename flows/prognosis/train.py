@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from flows.prognosis import card, learn, registry, soh
+from flows.prognosis import card, learn, registry, rul, soh
 from flows.prognosis.charges import Charges, Floats, read_sets
 from flows.prognosis.features import REFERENCE_EVERY, LeakError, features, refuse_lookahead
 from flows.prognosis.model import About, Model, predict, save
+from flows.prognosis.serve import foretell
 from flows.prognosis.split import FOLDS, by_cell, by_protocol
 from schemas.checked import ConfigError
 
-Say = Callable[[str], None]
+_SPLIT = {"soh": "cell, and protocol", "rul": "cell"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +34,15 @@ class TrainOptions:
     valid_from_ns: int
 
 
-def run_train_soh(options: TrainOptions) -> None:
-    """Train a model of health for every set, write it with its card, and say what came of it."""
+def run_train(options: TrainOptions, kind: str) -> None:
+    """Train a model of every set, of health (soh) or of cycles left (rul), and say what came of it."""
     sets = read_sets(options.data, options.sets)
     options.out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True, highlight=False)
     table = Table("model", "hash", "MAPE %", "linear %", "last %", "mean %", "covers %", "gate", box=None)
     for name, charges in sets.items():
         with console.status(f"{name} …"):
-            said = train_soh(charges, options)
+            said = (train_soh if kind == "soh" else train_rul)(charges, options)
         m = said["metrics"]
         figures = (m["error_pct"], m["linear_mape_pct"], m["last_value_mape_pct"], m["dummy_mean_mape_pct"])
         covers = f"{m['interval_90_covers_pct']:.1f}"
@@ -76,6 +77,33 @@ def train_soh(charges: Charges, options: TrainOptions) -> dict[str, Any]:
     return finish(options, charges, model, metrics, soh.gate(found), {"training": spent, "prediction": one})
 
 
+def train_rul(charges: Charges, options: TrainOptions) -> dict[str, Any]:
+    """Train one model of cycles left: judged on held-out cells, then fitted on all; gives its card."""
+    seed = options.seed
+    with card.spending() as spent:
+        try:
+            refuse_lookahead(lambda c: features(c, rul.INPUTS), charges, seed)
+            job = rul.lives(charges)
+            fold = by_cell(charges, seed)[job.rows]
+            held_out = rul.held_out(job, fold, seed)
+        except LeakError as error:  # one line with what leaks, or lacks
+            raise ConfigError(str(error)) from None
+        found = rul.metrics(job, fold, held_out)
+        interval = learn.fit_interval(held_out.fused, np.log(job.left), job.cell)
+        fitted = rul.fit(job, np.ones(len(job.cell), np.bool_), seed)
+    about = About(
+        "rul", charges.set, rul.INPUTS, charges.columns, rul.names(job.charge_names), charges.nominal_ah, 0,
+        fitted.fleet.eol_soh, seed, options.valid_from_ns,
+    )  # fmt: skip
+    model = save(options.out, about, fitted.blend, interval, fitted.fleet)
+    past = job.past(len(job.cell) - 1)
+    one = card.cost_of_one(
+        lambda: foretell(model, job.of_charge[-1:], job.cycle[-1:], [past]), rounds=50
+    )  # fmt: skip
+    metrics = {"error_pct": found["mape_pct"], **found}
+    return finish(options, charges, model, metrics, soh.gate(found), {"training": spent, "prediction": one})
+
+
 def finish(
     options: TrainOptions, charges: Charges, model: Model, metrics: dict[str, float], gate: list[str],
     cost: dict[str, Any],
@@ -90,7 +118,7 @@ def finish(
             "model": model.sha,
             "name": about.name,
             "data": card.data_of(charges),
-            "split": {"by": "cell, and protocol", "folds": FOLDS, "seed": options.seed},
+            "split": {"by": _SPLIT[about.kind], "folds": FOLDS, "seed": options.seed},
             "metrics": metrics,
             "gate": gate,
             "features": about.features,

@@ -50,3 +50,20 @@ def trained(out: Path, charges: Charges, seed: int = 1) -> Model:
     interval = learn.fit_interval(learn.predict(blend, job.x), job.soh, job.cell)
     about = About("soh", "SET", "charge", charges.columns, job.names, 2.0, 50, 0.0, seed, 0)
     return save(out, about, blend, interval)
+
+
+def ending(cells: int = 18, seed: int = 1, name: str = "SET") -> Charges:
+    """Give cells that fade with a knee to the end of their lives, 150 to 400 cycles; `q` says their capacity."""
+    draw = np.random.default_rng(seed)
+    cell, cycle, capacity = [], [], []
+    for i in range(cells):
+        life = int(draw.integers(150, 400))
+        n = np.arange(1.0, life + 1)
+        u = n / life
+        loss = 0.2 * (0.45 * u**0.8 + 0.55 * np.exp(8.0 * (u - 1.0)))
+        cell.append(np.repeat(f"P{i % 3}-{i}", life))
+        cycle.append(n)
+        capacity.append(2.0 * (1.0 - loss + draw.normal(0, 0.0005, life)))
+    ah = np.concatenate(capacity)
+    x = np.column_stack([np.exp(5.0 * (ah - 2.0)) + draw.normal(0, 0.002, ah.size), draw.normal(size=ah.size)])
+    return gather(name, np.concatenate(cell), np.concatenate(cycle), ("q", "noise"), x, ah)
