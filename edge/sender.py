@@ -9,6 +9,7 @@ from edge.outbox import BACKFILL, LIVE, URGENT, Outbox
 from edge.uplink import Report, Uplink
 
 _DAY_NS = 86_400 * 10**9
+_AGAIN_NS = 5 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Sender:
     day_bytes: int = 0  # delivered since midnight UTC, or since the start
     before_bytes: int = 0  # delivered on the day before, 0 where that is not known
     _flying: dict[int, tuple[str, int]] = field(default_factory=dict)
+    _parked: list[int] = field(default_factory=list)  # tried again once something arrives, or after a while
+    _parked_ns: int = 0
 
     def step(self, now_ns: int) -> None:
         """Take in what became of what was sent, and send what is next; `now_ns` is wall time."""
@@ -61,17 +64,17 @@ class Sender:
 
     def close(self) -> None:
         """Let the uplink go, and note what it delivered last."""
-        self._noted(self.uplink.close())
-        self.outbox.give_back(list(self._flying))
+        self._noted(self.uplink.close(), self._parked_ns)
+        self.outbox.give_back([*self._flying, *self._parked])
 
     def _settle(self, now_ns: int) -> None:
         today = now_ns // _DAY_NS
         if today != self.day:
             self.before_bytes = self.day_bytes if today == self.day + 1 else 0
             self.day, self.day_bytes = today, 0
-        self._noted(self.uplink.report())
+        self._noted(self.uplink.report(), now_ns)
 
-    def _noted(self, report: Report) -> None:
+    def _noted(self, report: Report, now_ns: int) -> None:
         for number in report.delivered:
             lane, size = self._flying.pop(number, (LIVE, 0))
             self.sent[lane][0] += 1
@@ -80,7 +83,9 @@ class Sender:
         for number in report.failed:
             self._flying.pop(number, None)
             self.failures += 1
-        if report.failed:
-            self.outbox.give_back(report.failed)
         if report.delivered:
             self.outbox.delivered(report.delivered)
+        self._parked += report.failed  # not given back each time: one that nobody takes must not keep history waiting
+        if report.delivered or not 0 <= now_ns - self._parked_ns < _AGAIN_NS:
+            self.outbox.give_back(self._parked)
+            self._parked, self._parked_ns = [], now_ns

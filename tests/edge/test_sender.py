@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.outbox import BACKFILL, LIVE, URGENT, Outbox, OutboxSettings, Record
-from edge.retention import BLACKBOX, FRAMES, INCIDENT
+from edge.retention import BLACKBOX, DROPPED, FRAMES, INCIDENT
 from edge.sender import Sender, SenderSettings
 from edge.uplink import Report
 from tests.support.outbox import S, put
@@ -110,6 +110,28 @@ def test_what_does_not_arrive_goes_again_by_the_lane_of_its_age(tmp_path: Path) 
     assert line.ids()[2:] == [f"{BACKFILL}:1"]
     assert sender.failures == 2
     assert box.waiting[FRAMES] == 1
+
+
+def test_a_record_that_nobody_takes_holds_up_neither_live_frames_nor_history(tmp_path: Path) -> None:
+    sender, line, box = _sender(tmp_path, backfill_bytes=500)
+    good = line.report
+
+    def report() -> Report:
+        refused = {r.number for r in line.flying if r.kind == INCIDENT}  # too large for whoever takes it
+        arrived = set(good().delivered)
+        return Report(sorted(arrived - refused), sorted(refused))
+
+    line.report = report  # type: ignore[method-assign]
+    put(box, INCIDENT, 0, 5000, at_s=0)
+    for n in range(1, 60):
+        put(box, FRAMES, n, at_s=n)
+    for k in range(100):
+        now_s = 1000 + k / 10
+        if k % 10 == 0:
+            put(box, FRAMES, 200 + k, at_s=now_s)
+        sender.step(round(now_s * S))
+    assert box.waiting == {INCIDENT: 1, DROPPED: 0, BLACKBOX: 0, FRAMES: 0}
+    assert sender.failures > 2
 
 
 def test_a_line_that_takes_nothing_loses_nothing(tmp_path: Path) -> None:
