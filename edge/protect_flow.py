@@ -25,7 +25,7 @@ from edge.canbus import Port
 from edge.commands import VEHICLE, Protecting, Writer
 from edge.decode import Plan
 from edge.link import Link, Told, inherited
-from edge.priority import urgent
+from edge.priority import pinned, urgent
 from edge.protector import Heard, Judged, ProtectorConfig, Round, State
 from edge.settings import Prepared, load_settings, prepare
 from edge.timings import Timings
@@ -192,6 +192,7 @@ def main(arguments: Sequence[str]) -> int:
     flow = build(parts_of(prepared, port, link, latched, time.monotonic_ns))
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again
+    pinned()
     gc.disable()  # nothing here makes cycles; what a library leaves is swept by the source
     cli_main(flow, epoch_interval=_EPOCH)
     return 0

@@ -1,8 +1,11 @@
-"""Priority of the scheduler: asked for, and given back."""
+"""Priority of the scheduler and pages in memory: asked for, and given back."""
 
 from __future__ import annotations
 
 import os
+import resource
+import subprocess
+import sys
 
 import pytest
 
@@ -27,3 +30,23 @@ def test_who_was_first_for_a_while_is_as_before_even_after_an_error() -> None:
     with pytest.raises(ValueError, match="x"), urgently(1):
         raise ValueError("x")  # noqa: EM101 - any error
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_pages_stay_in_memory_where_that_is_allowed_and_nothing_else_changes(right: bool) -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if right and os.geteuid() != 0 and soft != resource.RLIM_INFINITY:
+        pytest.skip(f"memory can not be locked here: the limit is {soft} bytes")
+    code = f"""
+import os, resource
+from edge.priority import pinned
+if not {right}:
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+    if os.geteuid() == 0:
+        os.setuid(65534)
+done = pinned()
+locked = [line for line in open("/proc/self/status") if line.startswith("VmLck")][0].split()[1]
+print(done, int(locked) > 0)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == [str(right)] * 2
