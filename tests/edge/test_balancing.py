@@ -191,6 +191,21 @@ def test_bleeding_by_charge_ends_with_the_cells_alike() -> None:
     assert not bus.out.mask.any()
 
 
+def test_bleeding_by_voltage_ends_with_the_cells_alike_though_a_bleed_pulls_its_own_voltage_down() -> None:
+    pack = load_pack("generic-nmc@4c2t60ah")
+    grid, bleed_a = pack.grid(), 6.0
+    bus = Bus(replace(NMC, bleed_a=bleed_a))
+    charge, rng = np.array([0.50, 0.56, 0.53, 0.505]), np.random.default_rng(1)
+    mask = np.zeros(4, np.bool_)
+    for _ in range(3600):
+        volts = np.interp(charge, grid.soc, grid.ocv[11]) - 0.02 * mask + rng.normal(0, 0.001, 4)
+        mask = np.array(bus.run(1, volts)[0])
+        charge = charge - mask * bleed_a / 3600.0 / pack.usable_ah
+    assert np.ptp(np.interp(charge, grid.soc, grid.ocv[11])) < NMC.start
+    assert charge[0] == 0.50, "the emptiest gives nothing"
+    assert not mask.any()
+
+
 def test_without_frames_the_bleeds_end() -> None:
     bus = Bus(NMC)
     bus.run(30)

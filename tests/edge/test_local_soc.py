@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from edge import local_soc
 from edge.local_soc import CLOUD, KEPT, NOTHING, OCV, VOLTAGE, Soc, State, fresh_state, local_soc_config, usable
+from flows.traces import TraceOptions, trace_items
+from schemas.frames import FrameBlock
 from schemas.pack import PackModel, load_pack
 from tests.support.frames import NS, T0_NS, frames
 
@@ -238,3 +241,29 @@ def test_usable_is_what_the_emptiest_gives_and_the_fullest_takes() -> None:
     assert usable(np.array([0.0, 0.5])) == 0.0
     assert usable(np.array([0.5, 1.0])) == 1.0
     assert usable(np.array([-0.1, 0.2])) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("recording", "pack", "most"),
+    [
+        ("bmw_i3_trips/bmw_i3_trips_10hz.parquet", "bmw-i3-60ah", 0.05),
+        ("ev_faults/car1.parquet", "ev-faults-car1", 0.16),
+    ],
+)
+def test_on_a_recorded_car_it_stays_near_the_cars_own_and_knows_its_error(
+    data_dir: Path, recording: str, pack: str, most: float
+) -> None:
+    cfg = local_soc_config(load_pack(pack))
+    state, errors, inside = fresh_state(cfg), [], []
+    for item in trace_items(TraceOptions((str(data_dir / recording),), pack=pack)):
+        if isinstance(item, FrameBlock):
+            for at in range(0, len(item), 50):
+                part = item.take(slice(at, at + 50))
+                state, soc = local_soc.step(cfg, state, part, None, int(part.t_ns[-1]))
+                error = abs(soc.soc - float(part.context["soc_bms"][-1]))
+                errors.append(error)
+                inside.append(error < 3.0 * soc.std)
+        if len(errors) > 600:
+            break
+    assert np.nanmax(errors) < most
+    assert np.mean(inside) > 0.95
