@@ -12,15 +12,17 @@ from time import perf_counter
 
 import numpy as np
 
+from flows import prognostics
 from flows.demo_report import Report, show, to_json
 from flows.fleet import build
 from flows.progress import of_span, watched
 from flows.reading import Reading
 from flows.run import run_flow
+from flows.session_rows import LakeSessions, lake_models
 from flows.settings import FleetSettings, RecoverySettings, SimulateSettings
 from flows.simulate import fleet_config
 from flows.traces import TraceOptions, trace_items
-from flows.truth import false_incidents, median, outcomes, replay_difference, soc_errors, write_truth
+from flows.truth import false_incidents, health, median, outcomes, replay_difference, soc_errors, write_truth
 from replay.candump import write_candump
 from replay.record import record_pack
 from replay.simulate.fleet import START_NS, FleetConfig, calendar_of, simulate, vehicle_id
@@ -29,6 +31,7 @@ from replay.source import ReplaySource, gather
 from schemas.checked import ConfigError
 from schemas.events import Item
 from schemas.frames import FrameBlock, concat
+from schemas.pack import load_pack
 from sinks import ducklake
 from sinks.lake import LakeSink, publish_pending
 
@@ -81,7 +84,9 @@ def demo(cfg: FleetConfig, where: Path) -> Report:
     items = watched(trace_items(options, replayed), "recorded vehicle", lambda _: replayed.share)
     _run(items, lake, "demo-trace", (frames.model,), where)
 
+    _judge(lake, where)
     with ducklake.attach(lake) as con:
+        judged = health(con, cfg)
         all_models, *each_model = soc_errors(con, truth, map(vehicle_id, faulty))
         found = outcomes(con, cfg.faults, cfg.start_ns)
         false = false_incidents(con, map(vehicle_id, healthy))
@@ -107,6 +112,7 @@ def demo(cfg: FleetConfig, where: Path) -> Report:
         can_frames=len(can),
         replayed_frames=replayed.frames,
         replay_difference_pct=difference_pct,
+        health=judged,
     )
 
 
@@ -138,6 +144,15 @@ def _drive(cfg: FleetConfig, healthy: list[int]) -> FrameBlock:
     frames = concat(blocks)
     until_ns = cfg.start_ns + int((leave_s[first] + _RECORDED_S) * 1e9)
     return frames.take(np.flatnonzero(frames.t_ns < until_ns)).pruned()
+
+
+def _judge(lake: Path, where: Path) -> None:
+    """Run the prognostics flow over what the lake holds by now."""
+    sink = LakeSink(lake, "demo-health", recovery=True)
+    with tempfile.TemporaryDirectory(prefix="recovery-", dir=where) as recovery:
+        flow = prognostics.build(LakeSessions(lake, load_pack), sink, lake_models(lake), shards=SHARDS)
+        run_flow(flow, RecoverySettings(Path(recovery)), SHARDS)
+    publish_pending(lake, "demo-health")
 
 
 def _run(items: Iterator[Item], lake: Path, name: str, models: tuple[str, ...], where: Path) -> None:

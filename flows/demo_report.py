@@ -12,10 +12,11 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from flows.truth import Outcome, SocError, median
+from flows.truth import Health, Outcome, SocError, median
 
 _KEYS = 11  # the first fields of Report, which --json prints
 _WIDTH = 110
+_EACH = 4  # vehicles to a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Report:
     can_frames: int
     replayed_frames: int
     replay_difference_pct: float  # largest difference in SOC between a vehicle and its replayed trace
+    health: list[Health]  # each vehicle
 
 
 def to_json(report: Report) -> str:
@@ -60,12 +62,18 @@ def show(report: Report) -> None:
     console.print(_soc(report.soc))
     console.print()
     console.print(_faults(report.outcomes))
+    console.print()
+    console.print(_soh(report.health))
+    console.print()
+    for line in _each(report.health):
+        console.print(line, markup=False)
     console.print("\n  What to type next:")
     lake, trace = quote(report.lake), quote(report.trace)
     for command in (
         f"ibms query --lake {lake}",
         f'ibms query --lake {lake} "SELECT vehicle_id, kind, subject, text FROM open_incidents"',
         f'ibms query --lake {lake} "SELECT * FROM worst_cells LIMIT 10"',
+        f'ibms query --lake {lake} "SELECT * FROM why_no_estimate"',
         f"ibms replay {trace} --dbc ibms_pack --pack {report.trace_pack}",
     ):
         console.print(f"    {command}", soft_wrap=True, markup=False)
@@ -111,6 +119,32 @@ def _soc(errors: list[SocError]) -> Table:
         figures = (e.rmse_pct, e.settled_rmse_pct)
         table.add_row(e.model, f"{e.windows:,}", *(f"{_number(v)} %" for v in figures), f"{e.within_90_pct:.0f} %")
     return table
+
+
+def _soh(judged: list[Health]) -> Table:
+    table = Table("SOH by pack model", "vehicles", "with a charge that counted", "RMSE", "width of 90 % interval",
+                  "truth inside", box=None)  # fmt: skip
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for model in sorted({h.model for h in judged}):
+        mine = [h for h in judged if h.model == model]
+        counted = [h for h in mine if h.counted]
+        rmse = float(np.sqrt(np.mean([(h.soh - h.true) ** 2 for h in counted]))) * 100 if counted else np.nan
+        width = median(h.high - h.low for h in counted) * 100
+        inside = f"{100 * np.mean([h.low <= h.true <= h.high for h in counted]):.0f} %" if counted else "–"
+        table.add_row(model, str(len(mine)), str(len(counted)), f"{_number(rmse)} %", f"{_number(width)} %", inside)
+    return table
+
+
+def _each(judged: list[Health]) -> list[str]:
+    """Give every vehicle's SOH in percent with its 90 % interval, some to a line."""
+    texts = [
+        f"{h.vehicle_id} {100 * h.soh:3.0f} {f'({100 * h.low:.0f}–{100 * h.high:.0f})':<9}{' ' if h.counted else '*'}"
+        for h in judged
+    ]
+    lines = ["  " + " ".join(texts[k : k + _EACH]).rstrip() for k in range(0, len(texts), _EACH)]
+    note = "  SOH in %, with its 90 % interval; * before its first charge that counted"
+    return [note, *lines]
 
 
 def _faults(outcomes: list[Outcome]) -> Table:

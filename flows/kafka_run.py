@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from flows.kafka_source import Input, KafkaSource
 from flows.observe import Observer
-from flows.settings import KafkaInSettings, RunSettings
+from flows.settings import KafkaInSettings, RunSettings, Surroundings
 from schemas.checked import ConfigError
 from schemas.kafka_settings import KafkaSettings
 from schemas.message import Packs
@@ -20,10 +20,10 @@ from sinks.kafka import KafkaSink
 _ID = "store-id"
 
 
-def store_name(directory: Path | None) -> str:
+def store_name(directory: Path | None, flow: str = "fleet") -> str:
     """Name the runs of one recovery store: what they leave pending is not for another store to drop."""
     if directory is None:
-        return "fleet"
+        return flow
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / _ID
     made = file.with_name(f"{_ID}.{os.getpid()}")
@@ -34,7 +34,7 @@ def store_name(directory: Path | None) -> str:
         pass
     finally:
         made.unlink()
-    return f"fleet-{file.read_text()}"
+    return f"{flow}-{file.read_text()}"
 
 
 def kafka_source(settings: RunSettings, source: KafkaInSettings, seen: Observer) -> KafkaSource:
@@ -50,7 +50,7 @@ def kafka_source(settings: RunSettings, source: KafkaInSettings, seen: Observer)
             readers=source.readers,
             on_expired=source.on_expired,
             max_bytes=source.max_bytes,
-            packs=_of(source.models),
+            packs=only(source.models),
             say=seen.say,
             waiting=lambda why: seen.waiting("source", why),
             lag=seen.lag,
@@ -58,7 +58,7 @@ def kafka_source(settings: RunSettings, source: KafkaInSettings, seen: Observer)
     )
 
 
-def _of(models: Sequence[str]) -> Packs:
+def only(models: Sequence[str]) -> Packs:
     """Load the declared pack models only: what a message names must not decide what a fleet is made of."""
     known = {load_pack(m).name for m in models}
 
@@ -71,13 +71,15 @@ def _of(models: Sequence[str]) -> Packs:
     return load
 
 
-def kafka_sink(settings: RunSettings, name: str, seen: Observer) -> KafkaSink:
-    """Make the sink of all records that have a topic."""
+def kafka_sink(
+    settings: RunSettings | Surroundings, name: str, seen: Observer, tables: Sequence[str] = OUTPUTS
+) -> KafkaSink:
+    """Make the sink of the records of these tables, each in its topic."""
     kafka, directory = broker(settings), settings.recovery.dir
     topics = kafka.topics()
     return KafkaSink(
         kafka.client(),
-        {table: topics[table].name for table in OUTPUTS},
+        {table: topics[table].name for table in tables},
         name,
         started=directory and directory / f"kafka-{name}.json",
         waiting=lambda why: seen.waiting("sink", why),
@@ -89,7 +91,7 @@ def frames_topic(settings: RunSettings) -> str:
     return broker(settings).topics()["frames"].name
 
 
-def broker(settings: RunSettings) -> KafkaSettings:
+def broker(settings: RunSettings | Surroundings) -> KafkaSettings:
     """Give the table [kafka]; raises ConfigError where there is none."""
     if settings.kafka is None:
         msg = 'kafka must be a table with bootstrap where source.kind or a sink is "kafka"; got nothing'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -67,6 +67,7 @@ class Input:
     on_expired: Literal["earliest", "fail"] = "fail"
     max_bytes: int = MAX_BYTES
     packs: Packs = load_pack
+    decode: Callable[[Sequence[Polled]], list[Item]] | None = None  # of the messages of one poll; None: frames
     patience_s: float = _BELIEF_S  # until an end that lies before what was read is believed
     say: Callable[..., None] = _quiet  # an event and its values, for the log
     waiting: Callable[[str], None] = _quiet  # why nothing can be read; "" once it can
@@ -170,7 +171,10 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
     def _emit(self) -> list[Item]:
         held, self._held, self._held_since = self._held, [], 0.0
         items = self._gaps(held)
-        made = decode_poll(held, self._decoder, backfill=self._given.backfill)
+        if self._given.decode is None:
+            made = decode_poll(held, self._decoder, backfill=self._given.backfill)
+        else:
+            made = self._given.decode(held)
         last = {(m.topic() or "", m.partition() or 0): m for m in held}
         for place, message in last.items():
             self._next[place] = ((message.offset() or 0) + 1, max(0, message.timestamp()[1]) * 1_000_000)

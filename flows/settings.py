@@ -143,11 +143,31 @@ def load_settings(path: Path) -> RunSettings:
         raise ConfigError(msg) from None
     whole = Table(parse_toml(data, str(path)), str(path))
     source = _source(whole.table("source"))
-    fleet = _fleet(_section(whole, "fleet"))
-    lake = _section(whole, "lake")
+    fleet = _fleet(section(whole, "fleet"))
+    live = isinstance(source, KafkaInSettings)
+    around = surroundings(whole, live=live)
+    ticks = whole.truth("ticks", default=live)
+    whole.done()
+    return RunSettings(source, fleet, around.lake, around.recovery, ticks, around.kafka, around.outputs, around.observe)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every run has, whatever it computes."""
+
+    lake: LakeSettings
+    recovery: RecoverySettings
+    kafka: KafkaSettings | None
+    outputs: tuple[str, ...]
+    observe: ObserveSettings
+
+
+def surroundings(whole: Table, *, live: bool) -> Surroundings:
+    """Read [lake], [recovery], [kafka], [observe] and outputs; `live`: the input comes from Kafka and has no end."""
+    lake = section(whole, "lake")
     lake_settings = LakeSettings(Path(lake.text("dir", default="lake")), lake.truth("encrypt", default=False))
     lake.done()
-    recovery = _section(whole, "recovery")
+    recovery = section(whole, "recovery")
     where = recovery.raw("dir")
     if where is not None and (not isinstance(where, str) or not where):
         recovery.refuse("dir", "a directory", where)
@@ -155,8 +175,6 @@ def load_settings(path: Path) -> RunSettings:
         None if where is None else Path(where), recovery.number("epoch_s", 0.01, 3600, default=30.0)
     )
     recovery.done()
-    live = isinstance(source, KafkaInSettings)
-    ticks = whole.truth("ticks", default=live)
     kafka = None if whole.raw("kafka") is None else kafka_settings(whole.table("kafka"))
     outputs = whole.raw("outputs")
     if outputs is None:
@@ -167,12 +185,11 @@ def load_settings(path: Path) -> RunSettings:
         whole.refuse("kafka", 'a table with bootstrap, where source.kind or an output is "kafka"')
     if live and recovery_settings.dir is None:
         recovery.refuse("dir", 'a directory, where source.kind is "kafka"')
-    observe = _observe(_section(whole, "observe"))
-    whole.done()
-    return RunSettings(source, fleet, lake_settings, recovery_settings, ticks, kafka, tuple(outputs), observe)
+    observe = _observe(section(whole, "observe"))
+    return Surroundings(lake_settings, recovery_settings, kafka, tuple(outputs), observe)
 
 
-def _section(whole: Table, key: str) -> Table:
+def section(whole: Table, key: str) -> Table:
     """Give a table that may be left out."""
     if whole.raw(key) is None:
         return Table({}, whole.file, f"{key}.")
@@ -205,7 +222,8 @@ def _observe(table: Table) -> ObserveSettings:
     return ObserveSettings(port, host, log)
 
 
-def _kafka_in(table: Table) -> KafkaInSettings:
+def kafka_in(table: Table) -> KafkaInSettings:
+    """Read the rest of [source] of a run from Kafka."""
     models = table.raw("models")
     if not isinstance(models, list) or not models or not all(isinstance(m, str) for m in models):
         table.refuse("models", "a list of the pack models in the fleet", models)
@@ -222,7 +240,7 @@ def _source(table: Table) -> TraceSettings | SimulateSettings | KafkaInSettings:
     kind = table.text("kind", ("traces", "simulate", "kafka"))
     settings: TraceSettings | SimulateSettings | KafkaInSettings
     if kind == "kafka":
-        settings = _kafka_in(table)
+        settings = kafka_in(table)
     elif kind == "traces":
         paths = table.raw("paths")
         if not isinstance(paths, list) or not paths or not all(isinstance(p, str) for p in paths):

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from operators.kernels.health import HealthConfig
 from replay.simulate.faults import Fault
-from replay.simulate.fleet import vehicle_id
+from replay.simulate.fleet import FleetConfig, model_name, true_soh, vehicle_id
 from replay.simulate.truth import Truth
 from schemas.frames import FrameBlock
+from schemas.pack import load_pack
 
 _INTERVAL_90 = 1.645  # standard deviations
 
@@ -168,3 +170,33 @@ def replay_difference(con: duckdb.DuckDBPyConnection, vehicle: str, replayed: st
         [vehicle, replayed],
     ).fetchone()
     return float("nan") if row is None or row[0] is None else float(row[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """SOH of one vehicle after its newest charge; before its first one it is only believed."""
+
+    vehicle_id: str
+    model: str
+    soh: float
+    low: float
+    high: float
+    counted: int  # charges
+    true: float
+
+
+def health(con: duckdb.DuckDBPyConnection, cfg: FleetConfig) -> list[Health]:
+    """Give each simulated vehicle's SOH with its 90 % interval, beside the truth of a pack without a fault."""
+    found = {
+        row[0]: row[1:]
+        for row in con.execute("SELECT vehicle_id, soh, soh_low, soh_high, accepted FROM health_latest").fetchall()
+    }
+    out = []
+    for n, true in enumerate(true_soh(cfg)):
+        model, vehicle = load_pack(model_name(cfg, n)), vehicle_id(n)
+        believed = HealthConfig.of(model)
+        half = believed.conformal * float(np.hypot(believed.prior_std, believed.bias))
+        unknown = (believed.prior, believed.prior - half, believed.prior + half, 0)
+        soh, low, high, counted = found.get(vehicle, unknown)
+        out.append(Health(vehicle, model.name, soh, low, high, counted, true))
+    return out

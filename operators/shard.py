@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,15 +171,16 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         resume: dict[str, Any] | None,
         *,
         assigns: bool,
+        admits: str = "",
         files: Path | None = None,
         told: Callable[[str, str, int, int, int], None] | None = None,
     ) -> None:
-        """Start empty, or from a snapshot; `assigns`: this step gives new packs their slots.
+        """Start empty, or from a snapshot; `assigns`: it gives new packs their slots, in rows of table `admits` too.
 
         With `files`, a path that begins the names of this step's files, snapshots lie there and hold only their name.
         `told` hears at each snapshot what is kept: a Kept without its step.
         """
-        self._build, self._packs, self._assigns = build, packs, assigns
+        self._build, self._packs, self._assigns, self._admits = build, packs, assigns, admits
         self._files, self._file, self._turn = files, "", 0
         self._told = told
         self._slots = Slots()
@@ -329,22 +330,26 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         if not self._assigns:
             self._check(block.derived["slot"], block.derived["pack_hash"], block.pack, block.packs, block.vehicles)
             return block
+        slot = self._assigned(block.packs, block.vehicles)[block.pack]
+        return block.with_derived(slot=slot, pack_hash=self._slots.pack_hash[slot])
+
+    def _assigned(self, packs: tuple[str, ...], vehicles: tuple[str, ...]) -> NDArray[np.int32]:
+        """Give the slot of each pack of a table, a new one to a pack never seen."""
         known = self._slot_of
-        table = self._tables.get(id(block.packs))
-        if table is None or block.packs is not table[0] or block.vehicles is not table[1]:
-            new = [i for i, p in enumerate(block.packs) if p not in known]
+        table = self._tables.get(id(packs))
+        if table is None or packs is not table[0] or vehicles is not table[1]:
+            new = [i for i, p in enumerate(packs) if p not in known]
             if new:
                 for s, i in enumerate(new, len(self._slots)):
-                    known[block.packs[i]] = s
-                self._slots.add([block.packs[i] for i in new], [block.vehicles[i] for i in new])
-            of_pack = np.fromiter((known[p] for p in block.packs), np.int32, len(block.packs))
-            self._note_vehicles(of_pack.tolist(), block.packs, block.vehicles)
-            table = (block.packs, block.vehicles, of_pack)
+                    known[packs[i]] = s
+                self._slots.add([packs[i] for i in new], [vehicles[i] for i in new])
+            of_pack = np.fromiter((known[p] for p in packs), np.int32, len(packs))
+            self._note_vehicles(of_pack.tolist(), packs, vehicles)
+            table = (packs, vehicles, of_pack)
             if len(self._tables) == _TABLES:
                 self._tables.clear()
-            self._tables[id(block.packs)] = table
-        slot = table[2][block.pack]
-        return block.with_derived(slot=slot, pack_hash=self._slots.pack_hash[slot])
+            self._tables[id(packs)] = table
+        return table[2]
 
     def _on_rows(self, rows: Rows) -> list[Item]:
         if rows.table == EVICT:
@@ -352,6 +357,9 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
             return [rows]
         if rows.table == COPY:
             return self._on_copies(rows)
+        if rows.table == self._admits and len(rows):
+            slot = self._assigned(rows.packs, rows.vehicles)[rows.pack]
+            rows = replace(rows, data={**rows.data, "slot": slot, "pack_hash": self._slots.pack_hash[slot]})
         if "slot" in rows.data and len(rows):
             self._check(rows.data["slot"], rows.data["pack_hash"], rows.pack, rows.packs, rows.vehicles)
             return self._ready(rows.model).rows(rows)
@@ -408,10 +416,8 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
 
     def _note_vehicles(self, of_pack: list[int], packs: tuple[str, ...], vehicles: tuple[str, ...]) -> None:
         self._moved = self._moved or vehicles != packs
-        if not self._moved:
-            return
         for s, vehicle in zip(of_pack, vehicles, strict=True):
-            if s >= 0:
+            if s >= 0 and self._moved:
                 self._slots.vehicles[s] = vehicle  # the newest owner of a pack that moved
 
     def _keep(self, kept: NDArray[np.int64]) -> None:
@@ -431,6 +437,7 @@ def shard_step(
     packs: Packs,
     *,
     assigns: bool = False,
+    admits: str = "",
     files: Path | None = None,
     told: Told | None = None,
 ) -> KeyedStream[Item]:
@@ -445,7 +452,8 @@ def shard_step(
         told(Kept(step_id, model, pack, packs, size, repeats))
 
     def logic(resume: dict[str, Any] | None) -> ShardLogic:
-        return ShardLogic(build, packs, resume, assigns=assigns, files=files and files / step_id, told=told and tell)
+        where = files and files / step_id
+        return ShardLogic(build, packs, resume, assigns=assigns, admits=admits, files=where, told=told and tell)
 
     return op.stateful_batch(step_id, up, logic)
 

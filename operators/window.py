@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from operators.kernels import power, sessions, window
 from operators.kernels.lines import DROP, OPEN
 from operators.kernels.sessions import KINDS
+from operators.session_records import full_v, record
 from operators.shard import Packs, Slots, Step, Told, shard_step
 from schemas.events import Item, Rows, Session
 from schemas.frames import LIVE, FrameBlock
@@ -64,13 +65,14 @@ class WindowStep(Step):
 
     def block(self, block: FrameBlock) -> list[Item]:
         """Emit the windows and sessions that these frames closed, and states where one is due."""
-        ended, mode = sessions.step(self._cfg.session, self.state.session, block, self._pack.nominal_ah)
+        nominal_ah = self._pack.nominal_ah
+        ended, mode = sessions.step(self._cfg.session, self.state.session, block, nominal_ah, full_v(self._pack))
         closed = window.step(self._cfg.window, self.state.window, block.with_derived(mode=mode))
         return [
             *([block.with_derived(revision=self._revisions(block.derived["slot"]))] if self._cfg.keep_frames else []),
             *self._windows(closed),
             *self._states(block),
-            *self._sessions(ended),
+            *self._sessions(ended, block),
         ]
 
     def tick(self, now_ns: int) -> list[Item]:
@@ -170,53 +172,18 @@ class WindowStep(Step):
         }
         return [Rows("states", block.model, block.packs, block.vehicles, block.pack[rows], data)]
 
-    def _sessions(self, ended: sessions.Ended, *, provisional: bool = False) -> list[Item]:
+    def _sessions(
+        self, ended: sessions.Ended, block: FrameBlock | None = None, *, provisional: bool = False
+    ) -> list[Item]:
         out: list[Item] = []
         for i, s in enumerate(ended.slot.tolist()):
-            a = dict(zip(sessions.ACC, ended.acc[i].tolist(), strict=True))
-            kind = sessions.KINDS[int(ended.mode[i])]
-            begin_ns, end_ns = int(ended.begin_ns[i]), int(ended.end_ns[i])
-            pack = self._slots.packs[s]
-            length_s = (end_ns - begin_ns) / 1e9
-            name = record_id(pack, "session", kind, begin_ns)
-            out.append(
-                Session(
-                    id=name,
-                    revision=PROVISIONAL if provisional else self._next(s, name),
-                    model=self._pack.name,
-                    pack_id=pack,
-                    vehicle_id=self._slots.vehicles[s],
-                    kind=kind,
-                    start_ns=begin_ns,
-                    end_ns=end_ns,
-                    frames=int(a["frames"]),
-                    coverage=min(a["covered_s"] / length_s, 1.0) if length_s > 0 else 0.0,
-                    soc_start=a["soc_start"],
-                    soc_end=a["soc_end"],
-                    soc_start_std=a["soc_start_std"],
-                    soc_end_std=a["soc_end_std"],
-                    charge_in_ah=a["charge_in_as"] / 3600,
-                    charge_out_ah=a["charge_out_as"] / 3600,
-                    energy_in_kwh=a["energy_in_ws"] / 3.6e6,
-                    energy_out_kwh=a["energy_out_ws"] / 3.6e6,
-                    current_mean_a=a["current_as"] / a["covered_s"] if a["covered_s"] else float("nan"),
-                    current_max_a=a["current_max_a"],
-                    cell_v_min=a["cell_v_min"],
-                    cell_v_max=a["cell_v_max"],
-                    temp_min_c=a["temp_min_c"],
-                    temp_mean_c=a["temp_sum"] / a["temp_n"] if a["temp_n"] else float("nan"),
-                    temp_max_c=a["temp_max_c"],
-                    rest_before_s=a["rest_before_s"],
-                    odo_start_km=a["odo_start_km"],
-                    odo_end_km=a["odo_end_km"],
-                    soc_bms_start=a["soc_bms_start"],
-                    soc_bms_end=a["soc_bms_end"],
-                    provisional=provisional,
-                )
-            )
+            name = record_id(self._slots.packs[s], "session", KINDS[int(ended.mode[i])], int(ended.begin_ns[i]))
+            revision = PROVISIONAL if provisional else self._next(s, name)
+            made = record(ended, i, block, self._pack, self._slots, name, revision)
+            out.append(made)
             copy = self._slots.copy_of(s) if self._slots.holding and not provisional else -1
             if copy >= 0:
-                self._told.setdefault(copy, {})[name] = out[-1]  # type: ignore[assignment] # the session made here
+                self._told.setdefault(copy, {})[name] = made
         return out
 
     def _next(self, slot: int, name: str) -> int:

@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.arrow_columns import numbers, repeated
+from schemas.arrow_columns import names, numbers, repeated
 from schemas.events import DeadLetter, Event, Gap, Incident, Item, Rows, Session, Tick
 from schemas.frames import FrameBlock
 from schemas.ids import hash64
@@ -113,7 +113,7 @@ def _joined(parts: list[Rows]) -> Rows:
 def _rows(rows: Rows, provenance: Provenance) -> pa.RecordBatch:
     assert rows.table in SCHEMAS, f"{rows.table} is no table of the lake: {sorted(SCHEMAS)}"
     columns = _who(rows.model, rows.packs, rows.vehicles, rows.pack, provenance)
-    if "pack_hash" not in rows.data:
+    if "pack_hash" not in rows.data and "pack_hash" in SCHEMAS[rows.table].names:
         columns["pack_hash"] = numbers(np.array([hash64(p) for p in rows.packs], np.int64)[rows.pack], pa.int64())
     return _batch(rows.table, len(rows), columns, rows.data)
 
@@ -182,6 +182,8 @@ def _batch(table: str, n: int, ready: Mapping[str, pa.Array], data: Mapping[str,
 
 def _column(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
     """Turn a numpy column into Arrow; (N, C) becomes a list of C per row."""
+    if pa.types.is_string(kind):
+        return names(values.tolist())
     if values.dtype.kind == "f":
         values = values + values.dtype.type(0)  # -0 becomes 0: a Parquet dictionary holds one of them for both
     if pa.types.is_list(kind):

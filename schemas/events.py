@@ -48,6 +48,31 @@ class Session:
     soc_bms_end: float
     provisional: bool = False  # closed because the pack fell silent; replaced by the final record
     withdrawn: bool = False  # a gap that has been filled leaves no such session
+    # What a judge of health needs; NaN and () where not known.
+    gap_max_s: float = math.nan  # longest time between two frames
+    soc_jump: float = math.nan  # largest change of SOC between two frames that the current does not explain
+    soh_bms_min: float = math.nan  # SOH that the vehicle reports
+    soh_bms_max: float = math.nan
+    soh_bms_end: float = math.nan
+    top_s: float = math.nan  # charging within the last 0.2 V before full
+    top_ah: float = math.nan
+    top_v_mean: float = math.nan  # of the median cell group there, over time
+    top_v_std: float = math.nan
+    top_v_skewness: float = math.nan
+    top_v_kurtosis: float = math.nan
+    hold_s: float = math.nan  # at full, while the current falls from C/4 to C/20
+    hold_ah: float = math.nan
+    hold_a_mean: float = math.nan
+    hold_a_std: float = math.nan
+    hold_a_skewness: float = math.nan
+    hold_a_kurtosis: float = math.nan
+    # As estimated when the next session had proved this one over.
+    capacity_ah: float = math.nan  # usable, whatever the balance
+    capacity_low_ah: float = math.nan  # of the smallest cell group: usable, once balanced
+    r0_rel: float = math.nan  # R0 over the pack file's at this SOC and temperature
+    d_soc_cell: tuple[float, ...] = ()  # of a charge: each cell group against the median, SOC
+    d_r0_cell: tuple[float, ...] = ()  # R0, relative
+    d_q_cell: tuple[float, ...] = ()  # capacity, relative
 
 
 @dataclass(frozen=True, slots=True)

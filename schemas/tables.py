@@ -165,6 +165,29 @@ TABLES: dict[str, tuple[Column, ...]] = {
     soc_bms_end f32 SOC that the vehicle reports
     provisional bool closed because the pack fell silent
     withdrawn bool the corrected history has no such record
+    gap_max_s f32 longest time between two frames
+    soc_jump f32 largest change of SOC between two frames that the current does not explain
+    soh_bms_min f32 SOH that the vehicle reports, lowest
+    soh_bms_max f32 SOH that the vehicle reports, highest
+    soh_bms_end f32 SOH that the vehicle reports, last
+    top_s f32 time charging within the last 0.2 V before full
+    top_ah f32 charge there
+    top_v_mean f32 voltage of the median cell group there, over time
+    top_v_std f32 its standard deviation
+    top_v_skewness f32 its skewness
+    top_v_kurtosis f32 its excess kurtosis
+    hold_s f32 time at full while the current falls from C/4 to C/20
+    hold_ah f32 charge then
+    hold_a_mean f32 current then, over time
+    hold_a_std f32 its standard deviation
+    hold_a_skewness f32 its skewness
+    hold_a_kurtosis f32 its excess kurtosis
+    capacity_ah f32 usable pack capacity as estimated at the end
+    capacity_low_ah f32 capacity of the smallest cell group: what balancing could make usable
+    r0_rel f32 R0 over the pack file's at the same SOC and temperature
+    d_soc_cell f32[] charges only: SOC of each cell group against the median
+    d_r0_cell f32[] charges only: R0 of each cell group against the median, relative
+    d_q_cell f32[] charges only: capacity of each cell group against the median, relative
 """
         + _PROVENANCE
     ),
@@ -206,6 +229,79 @@ TABLES: dict[str, tuple[Column, ...]] = {
     first_seq i64 first missing number, -1 where nothing is counted
     last_seq i64 last missing number
     missing i64 frames missing, -1 where unknown
+"""
+        + _PROVENANCE
+    ),
+    "evidence": _columns(
+        _WHO
+        + """
+    pack_hash i64 hash of pack_id
+    session_id text the charge
+    revision i32 of the charge
+    start_ns time when it began
+    t_ns time when it ended
+    accepted bool it counted
+    reason text what speaks against it, by comma: operators/kernels/evidence.py REASONS; empty where accepted
+    weight f32 0..1, how much it moved the estimate
+    d_soc f32 change of SOC
+    d_soc_std f32 its standard deviation
+    d_ah f64 charge that went in
+    capacity_ah f32 what it says by itself of the pack once balanced
+    capacity_std_ah f32 its standard deviation
+    charge_out_ah f32 charge that was taken out meanwhile
+    temp_mean_c f32 mean temperature
+    coverage f32 0..1, share of the time that frames cover
+    gap_max_s f32 longest time between two frames
+    soc_jump f32 largest change of SOC between two frames that the current does not explain
+    soh_bms_end f32 SOH that the vehicle reports
+"""
+        + _PROVENANCE
+    ),
+    "health": _columns(
+        _WHO
+        + """
+    pack_hash i64 hash of pack_id
+    session_id text the charge after which this is so
+    revision i32 of the charge
+    t_ns time when it ended
+    soh f32 capacity of the pack once balanced over that of a new one: what ages
+    soh_std f32 its standard deviation
+    soh_low f32 90 % interval, lower end
+    soh_high f32 90 % interval, upper end
+    soh_capacity f32 from charges alone
+    soh_capacity_std f32 its standard deviation
+    soh_resistance f32 from the growth of R0 alone
+    soh_resistance_std f32 its standard deviation
+    soh_model f32 from the trained model alone
+    soh_model_std f32 its standard deviation
+    soh_model_sha text hash of the trained model, empty where none spoke
+    loss_imbalance f32 SOH that balancing would give back
+    loss_temperature f32 SOH that the cold of this charge kept from being drawn
+    usable f32 soh less both losses
+    capacity_ah f32 soh as charge
+    r0_rel f32 R0 over the pack file's at the same SOC and temperature
+    cycles f32 full cycles since first seen
+    accepted i32 charges that counted, so far
+    rejected i32 charges that did not, so far
+    last_accepted_ns time the newest charge that counted, 1970 where none did
+    soh_bms f32 SOH that the vehicle reports
+"""
+        + _PROVENANCE
+    ),
+    "identity": _columns(
+        """
+    id text uuid5(pack, identity, kind, time)
+    revision i32 always 0
+"""
+        + _WHO
+        + """
+    kind text first_seen, moved (by its id), recognised (by its cells) or replaced (by a pack not known)
+    t_ns time end of the session that showed it
+    vehicle_before text where it was; of a replaced pack, the pack that was here
+    agreement f32 of its cells with the pattern known, -1..1
+    patterns i32 patterns learned of it
+    capacity_ah f32 when last seen
+    r0_rel f32 R0 over the pack file's, when last seen
 """
         + _PROVENANCE
     ),
@@ -277,6 +373,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     "sessions": ("id",),
     "incidents": ("id",),
     "gaps": ("id",),
+    "evidence": ("session_id", "revision"),
+    "health": ("session_id",),
+    "identity": ("id",),
     "dead_letters": ("id",),
     "frames": ("pack_id", "t_ns", "seq"),
 }
@@ -288,5 +387,8 @@ DAY: dict[str, str] = {
     "sessions": "start_ns",
     "incidents": "opened_ns",
     "gaps": "from_ns",
+    "evidence": "t_ns",
+    "health": "t_ns",
+    "identity": "t_ns",
     "frames": "t_ns",
 }

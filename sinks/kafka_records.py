@@ -29,7 +29,7 @@ JSON = "application/json"
 PAYLOAD_MAX = 4_000_000  # bytes of a dead letter's value; a larger one is cut, and says so
 ROWS_MAX = 2_000  # windows in a message: about 0.5 MB
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIME = {"sessions": "end_ns", "incidents": "updated_ns", "gaps": "to_ns"}
+_TIME = {"sessions": "end_ns", "incidents": "updated_ns", "gaps": "to_ns", "evidence": "t_ns", "identity": "t_ns"}
 
 
 class Record(NamedTuple):
@@ -109,10 +109,13 @@ def row_records(table: str, batch: pa.RecordBatch, writer: str) -> Iterator[tupl
             yield (table, row["id"], 0, False), _dead_letter(row, writer)
         elif table == "states":
             name = record_id(row["pack_id"], "state", "–", row["t_ns"])
-            yield (table, name, row["revision"], False), _state(row, name, writer)
+            yield (table, name, row["revision"], False), _state(table, row, name, writer)
+        elif table == "health":
+            yield (table, row["session_id"], row["revision"], False), _state(table, row, row["session_id"], writer)
         else:
             provisional = bool(row.get("provisional"))
-            yield (table, row["id"], row["revision"], provisional), _event(table, row, writer)
+            name = row["session_id"] if table == "evidence" else row["id"]
+            yield (table, name, row["revision"], provisional), _event(table, row, name, writer)
 
 
 def _rows(table: str, batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
@@ -132,12 +135,12 @@ def _rows(table: str, batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
         yield dict(zip(schema.names, row, strict=True))
 
 
-def _state(row: Mapping[str, Any], name: str, writer: str) -> Record:
-    headers = [("content-type", JSON.encode()), *_named("states", name, row["revision"], writer)]
+def _state(table: str, row: Mapping[str, Any], name: str, writer: str) -> Record:
+    headers = [("content-type", JSON.encode()), *_named(table, name, row["revision"], writer)]
     return Record(row["pack_id"].encode(), orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY), headers, -1)
 
 
-def _event(table: str, row: dict[str, Any], writer: str) -> Record:
+def _event(table: str, row: dict[str, Any], name: str, writer: str) -> Record:
     """Give a CloudEvent in binary mode (CloudEvents 1.0.2, Kafka protocol binding 1.0.2, section 3.2).
 
     (source, id) tells events apart, so the id holds the revision too.
@@ -145,10 +148,13 @@ def _event(table: str, row: dict[str, Any], writer: str) -> Record:
     if table == "incidents":
         row |= {name: orjson.loads(row[name]) for name in ("evidence", "causes")}
     kind = table.removesuffix("s")
-    detail = row["status"] if table == "incidents" else row["kind"]
+    if table == "evidence":
+        detail = "accepted" if row["accepted"] else "rejected"
+    else:
+        detail = row["status"] if table == "incidents" else row["kind"]
     cloud = {
         "ce_specversion": "1.0",
-        "ce_id": f"{row['id']}/{row['revision']}" + ("/provisional" if row.get("provisional") else ""),
+        "ce_id": f"{name}/{row['revision']}" + ("/provisional" if row.get("provisional") else ""),
         "ce_source": f"/ibms/{writer}",
         "ce_type": f"ibms.{kind}.{detail}",
         "ce_subject": row["pack_id"],
@@ -156,10 +162,10 @@ def _event(table: str, row: dict[str, Any], writer: str) -> Record:
         "content-type": JSON,
     }
     headers: Headers = [(k, v.encode()) for k, v in cloud.items()]
-    headers += _named(table, row["id"], row["revision"], writer)
+    headers += _named(table, name, row["revision"], writer)
     if row.get("provisional"):
         headers.append(("ibms.provisional", b"true"))
-    return Record(row["vehicle_id"].encode(), orjson.dumps(row), headers, -1)
+    return Record(row["vehicle_id"].encode(), orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY), headers, -1)
 
 
 def _time(t_ns: int) -> str:

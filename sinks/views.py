@@ -21,6 +21,9 @@ _ABOUT = {
     "sessions": "Drives, charges and parking. Example: SELECT * FROM sessions WHERE kind = 'charge' ORDER BY start_ns",
     "incidents": "Faults, as last revised. Example: SELECT vehicle_id, kind, text FROM incidents ORDER BY opened_ns",
     "gaps": "Frames that never came. Example: SELECT pack_id, sum(missing) FROM gaps WHERE missing > 0 GROUP BY ALL",
+    "evidence": "Charges judged as measurements. Example: SELECT reason, count(*) FROM evidence GROUP BY ALL",
+    "health": "SOH after each charge. Example: SELECT t_ns, soh FROM health WHERE pack_id = 'V1' ORDER BY t_ns",
+    "identity": "Packs that moved or were exchanged. Example: SELECT * FROM identity WHERE kind <> 'first_seen'",
     "dead_letters": "Refused input with its bytes. Example: SELECT reason, detail FROM dead_letters LIMIT 20",
     "frames": "Raw frames, where kept. Example: SELECT t_ns, pack_v FROM frames WHERE pack_id = 'V1' ORDER BY t_ns",
 }

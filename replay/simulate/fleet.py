@@ -92,6 +92,16 @@ def calendar_of(cfg: FleetConfig, number: int) -> Calendar:
     return calendar(_draws(cfg, number, 5), cfg.start_ns, cfg.hours, region_of(cfg, number).utc_h)
 
 
+def true_soh(cfg: FleetConfig) -> list[float]:
+    """Give each vehicle's SOH: its smallest cell group over a new one's, before any fault."""
+    out = []
+    for n in range(cfg.first, cfg.first + cfg.vehicles):
+        pack = load_pack(model_name(cfg, n))
+        capacity_as = draw_packs(pack, [_draws(cfg, n, 1)], cfg.sensor_offset_a).capacity_as
+        out.append(float(capacity_as.min()) / (3600.0 * pack.usable_ah))
+    return out
+
+
 def simulate(cfg: FleetConfig) -> Iterator[tuple[FrameBlock, Truth]]:
     """Give the frames of the fleet in time order, in blocks of `block_rows`, each with its truth.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flows.demo_report import Report, duration, show, to_json
-from flows.truth import Outcome, SocError
+from flows.truth import Health, Outcome, SocError
 
 KEYS = [
     "vehicles", "frames", "seconds", "frames_per_s", "soc_rmse_pct", "faults_injected", "faults_found",
@@ -40,6 +40,10 @@ REPORT = Report(
     can_frames=5000,
     replayed_frames=150,
     replay_difference_pct=0.0,
+    health=[
+        *(Health(f"sim-{n:06d}", "bmw-i3-60ah", 0.871, 0.82, 0.92, 3, true=0.86) for n in range(9)),
+        Health("sim-000009", "bmw-i3-60ah", 0.9, 0.71, 1.09, 0, true=0.8),
+    ],
 )
 
 
@@ -69,6 +73,18 @@ def test_each_pack_model_and_each_kind_of_fault_has_a_line(capsys: pytest.Captur
     assert ["bmw-i3-60ah", "10", "1.23", "%", "–", "%", "88", "%"] in lines
     assert ["internal", "short", "2", "2", "1.5", "min", "leak,", "cell", "spread"] in lines
     assert ["stuck", "value", "1", "0", "–"] in lines
+
+
+def test_each_vehicle_is_named_with_its_soh_and_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    page = _page(REPORT, capsys)
+    assert "sim-000008  87 (82–92)" in page
+    assert "sim-000009  90 (71–109) *" in page
+    assert "*" not in page.partition("sim-000000")[2].partition("sim-000009")[0]
+
+
+def test_the_truth_counts_only_where_something_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line.split() for line in _page(REPORT, capsys).splitlines()]
+    assert ["bmw-i3-60ah", "10", "9", "1.10", "%", "10.00", "%", "100", "%"] in lines
 
 
 def test_the_page_is_at_most_110_columns_wide(capsys: pytest.CaptureFixture[str]) -> None:

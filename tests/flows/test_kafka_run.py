@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.kafka_run import _of, store_name
+from flows.kafka_run import only, store_name
 from schemas.pack import PackError
 
 
@@ -22,7 +22,7 @@ def test_without_a_store_the_name_is_fixed() -> None:
 
 
 def test_only_declared_models_are_loaded() -> None:
-    load = _of(["generic-nmc@4c2t60ah"])
+    load = only(["generic-nmc@4c2t60ah"])
     assert load("generic-nmc@4c2t60ah").series == 4
     with pytest.raises(PackError, match=r"one of source\.models \(generic-nmc@4c2t60ah\); got 'generic-lfp@4c2t60ah'"):
         load("generic-lfp@4c2t60ah")

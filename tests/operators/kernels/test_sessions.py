@@ -23,7 +23,7 @@ def run(block: FrameBlock, cuts: Sequence[int] = ()) -> kernel.Ended:
         for a, b in zip([0, *cuts], [*cuts, len(block)], strict=True)
     ]
     parts.append(kernel.end_all(state))
-    return kernel.Ended(*(np.concatenate([getattr(p, n) for p in parts]) for n in FIELDS))
+    return kernel.Ended(*(np.concatenate([getattr(p, n) for p in parts]) for n in (*FIELDS, "row")))
 
 
 def stretches(ended: kernel.Ended) -> list[tuple[str, int, int]]:

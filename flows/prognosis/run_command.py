@@ -1,0 +1,35 @@
+"""The command `ibms run prognostics`: what a person types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add(run: typer.Typer) -> None:
+    """Add the command to `ibms run`."""
+    run.command("prognostics")(run_prognostics)
+
+
+def run_prognostics(
+    lake: Annotated[Path | None, typer.Option("--lake", help="A lake whose sessions are judged.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings, TOML, instead: of a run from Kafka, for one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Lake for the results; by default the same.")] = None,
+    recovery: Annotated[
+        Path | None, typer.Option(help="Keep state here: the next run goes on with what is new in the lake.")
+    ] = None,
+    models: Annotated[Path | None, typer.Option(help="Directory of trained models.")] = None,
+    model: Annotated[str, typer.Option(help="Which of them speaks, e.g. soh/XJTU/count.")] = "",
+) -> None:
+    """Judge charges, and follow each pack's health through them."""
+    from flows.prognostics_run import run_configured, run_on_lake  # noqa: PLC0415 - so that help is quick
+
+    if (lake is None) == (config is None):
+        msg = f"one of --lake and --config must be given; got {'both' if lake else 'neither'}"
+        raise typer.BadParameter(msg)
+    if config is not None:
+        run_configured(config)
+    elif lake is not None:
+        run_on_lake(lake, out, models, model, recovery)

@@ -1,0 +1,184 @@
+"""What `ibms run prognostics` does: the prognostics flow over a lake alone, or as a settings file says."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bytewax.inputs import Source
+from bytewax.outputs import FixedPartitionedSink
+
+from flows import prognostics
+from flows.heartbeat import PROGRESS
+from flows.kafka_run import broker, kafka_sink, only, store_name
+from flows.kafka_source import Input, KafkaSource
+from flows.observe import Observer, ObserveSettings
+from flows.run import run_flow
+from flows.session_rows import LakeSessions, decode_sessions, lake_models
+from flows.settings import (
+    KafkaInSettings,
+    LakeSettings,
+    RecoverySettings,
+    Surroundings,
+    kafka_in,
+    section,
+    surroundings,
+)
+from flows.ticks import TickSource
+from flows.watched_sink import WatchedSink
+from operators.health import MakeJudge
+from schemas.arrow import LakeItem
+from schemas.checked import ConfigError, Table, parse_toml
+from schemas.events import Item
+from schemas.pack import load_pack
+from schemas.topics import PROGNOSTICS
+from sinks import ducklake
+from sinks.lake import LakeSink, publish_pending
+
+_TABLES = (*PROGNOSTICS, "incidents", "dead_letters")
+
+
+@dataclass(frozen=True, slots=True)
+class LakeInSettings:
+    """Sessions of a lake as input, to its end."""
+
+    dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PrognosticsSettings:
+    """A whole run: `models` is a directory of trained models ("" none), `model` the name of the one that speaks."""
+
+    source: LakeInSettings | KafkaInSettings
+    around: Surroundings
+    shards: int = prognostics.SHARDS
+    models: str = ""
+    model: str = ""
+
+
+def run_on_lake(lake: Path, out: Path | None, models: Path | None, model: str, recovery: Path | None) -> None:
+    """Judge a lake's sessions; results go into `out`, by default the same lake."""
+    around = Surroundings(LakeSettings(out or lake), RecoverySettings(recovery), None, ("lake",), ObserveSettings())
+    run(PrognosticsSettings(LakeInSettings(lake), around, models=str(models or ""), model=model))
+    sys.stdout.write(summary(out or lake))
+
+
+def run_configured(config: Path) -> None:
+    """Run as a settings file says; from Kafka without end."""
+    settings = load_settings(config)
+    run(settings)
+    if "lake" in settings.around.outputs:
+        sys.stdout.write(summary(settings.around.lake.dir))
+
+
+def load_settings(path: Path) -> PrognosticsSettings:
+    """Read a run's settings; raises ConfigError with file, key, value and what is accepted."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        msg = f"settings must be a readable TOML file; got {error.strerror} ({path})"
+        raise ConfigError(msg) from None
+    whole = Table(parse_toml(data, str(path)), str(path))
+    given = whole.table("source")
+    source: LakeInSettings | KafkaInSettings
+    if given.text("kind", ("lake", "kafka")) == "kafka":
+        source = kafka_in(given)
+    else:
+        source = LakeInSettings(Path(given.text("dir")))
+    given.done()
+    around = surroundings(whole, live=isinstance(source, KafkaInSettings))
+    table = section(whole, "prognostics")
+    settings = PrognosticsSettings(
+        source,
+        around,
+        prognostics.SHARDS if table.raw("shards") is None else table.integer("shards", 1, 4096),
+        "" if table.raw("models") is None else table.text("models"),
+        "" if table.raw("model") is None else table.text("model"),
+    )
+    table.done()
+    whole.done()
+    return settings
+
+
+def run(settings: PrognosticsSettings) -> None:
+    """Run to the end of input and publish the last epoch."""
+    around, source = settings.around, settings.source
+    recovering = around.recovery.dir is not None
+    name = store_name(around.recovery.dir, "prognostics")
+    seen = Observer(around.observe, 0, None if around.recovery.dir is None else around.recovery.dir / PROGRESS)
+    seen.serve()
+    judge, trained = _judge(settings)
+    sinks: dict[str, FixedPartitionedSink[LakeItem, Any]] = {}
+    if "lake" in around.outputs:
+        sinks["lake"] = LakeSink(around.lake.dir, name, recovery=recovering, encrypt=around.lake.encrypt)
+    if "kafka" in around.outputs:
+        sinks["kafka"] = kafka_sink(around, name, seen, _TABLES)
+    live = isinstance(source, KafkaInSettings)
+    flow = prognostics.build(
+        _source(settings, seen),
+        {step: WatchedSink(sink, step, seen) for step, sink in sinks.items()},
+        _models(source),
+        shards=settings.shards,
+        judge=judge,
+        trained=trained,
+        ticks=TickSource() if live else None,
+        files=around.recovery.files,
+    )
+    # Where what is read is not what was read, a place in it means another thing.
+    signature = f"sessions kafka readers={source.readers}" if live else f"sessions lake={source.dir.resolve()}"  # type: ignore[union-attr] # as `live` says
+    run_flow(flow, around.recovery, settings.shards, epoch=around.recovery.epoch, source=signature)
+    if recovering and "lake" in around.outputs:
+        publish_pending(around.lake.dir, name)
+    seen.say("end")
+
+
+def _source(settings: PrognosticsSettings, seen: Observer) -> Source[Item]:
+    source = settings.source
+    if isinstance(source, LakeInSettings):
+        return LakeSessions(source.dir, load_pack)
+    kafka = broker(settings.around)
+    packs = only(source.models)
+    return KafkaSource(
+        Input(
+            client=kafka.client(),
+            topics=(kafka.topics()["sessions"].name,),
+            group=f"{kafka.group}-prognostics",
+            readers=source.readers,
+            on_expired=source.on_expired,
+            packs=packs,
+            decode=decode_sessions(packs),
+            say=seen.say,
+            waiting=lambda why: seen.waiting("source", why),
+            lag=seen.lag,
+        )
+    )
+
+
+def _models(source: LakeInSettings | KafkaInSettings) -> Sequence[str]:
+    if isinstance(source, LakeInSettings):
+        return lake_models(source.dir)
+    return tuple(load_pack(m).name for m in source.models)
+
+
+def _judge(settings: PrognosticsSettings) -> tuple[MakeJudge | None, str]:
+    """Load the trained model that speaks, where one is named."""
+    if not settings.models:
+        return None, ""
+    msg = f"prognostics.models must be left out: no model can speak of field charges yet; got {settings.models}"
+    raise ConfigError(msg)
+
+
+def summary(lake: Path) -> str:
+    """Say in lines what came of it."""
+    with ducklake.attach(lake) as con:
+        packs, charges, counted = con.execute(
+            "SELECT count(DISTINCT pack_id), count(*), count(*) FILTER (accepted) FROM evidence"
+        ).fetchall()[0]
+    return (
+        f"{packs:,} packs, {charges:,} charges, {counted:,} of them counted → {lake}\n"
+        f'next: ibms query --lake {lake} "SELECT vehicle_id, soh, soh_low, soh_high FROM health_latest"\n'
+        f'      ibms query --lake {lake} "SELECT * FROM why_no_estimate"\n'
+    )

@@ -1,0 +1,111 @@
+"""Does a charge say how large the pack is? Every one is graded, and what speaks against it is named.
+
+A charge moved ΔAh and SOC by ΔSOC, so the pack holds ΔAh / ΔSOC.  That quotient is of the pack as it is balanced today;
+times (smallest cell group / usable capacity) it is of the pack once balanced, which is what ages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What speaks against a charge, by bit; the order is that of the text.
+REASONS = (
+    "no_soc", "delta_soc", "soc_uncertain", "soc_jump", "gap", "coverage", "temperature", "auxiliary_load", "revised",
+    "outlier",
+)  # fmt: skip
+BIT = {reason: 1 << k for k, reason in enumerate(REASONS)}
+OUTLIER = BIT["outlier"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceConfig:
+    """What a charge must be like to count."""
+
+    delta_soc: float = 0.15  # at least
+    relative_std: float = 0.25  # of the capacity that it says, at most
+    soc_jump: float = 0.03  # between two frames, beyond what the current explains
+    gap_max_s: float = 600.0
+    coverage: float = 0.95
+    temp_c: tuple[float, float] = (5.0, 45.0)  # of the mean: outside, OCV table and current sensor are off
+    auxiliary_share: float = 0.03  # of the charge that was taken out again meanwhile
+    floor: float = 0.02  # relative: what SOC's own standard deviations do not know
+    unbalanced: float = 0.01  # the same where the cells' balance is not known
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds that are not positive."""
+        for name in ("delta_soc", "relative_std", "soc_jump", "gap_max_s", "auxiliary_share", "floor", "unbalanced"):
+            if not getattr(self, name) > 0:
+                msg = f"{name} must be > 0; got {getattr(self, name)}"
+                raise ValueError(msg)
+        if not 0 < self.coverage <= 1 or not self.temp_c[0] < self.temp_c[1]:
+            msg = f"coverage must be in 0..1 and temp_c rise; got {self.coverage}, {self.temp_c}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graded:
+    """N charges: reasons as bits (0: nothing speaks against it), and what each says by itself; NaN where nothing."""
+
+    reasons: NDArray[np.uint32]
+    d_soc: Floats
+    d_soc_std: Floats
+    d_ah: Floats
+    capacity_ah: Floats  # of the pack once balanced
+    capacity_std_ah: Floats
+
+
+def grade(cfg: EvidenceConfig, charge: Mapping[str, NDArray[Any]], revised: NDArray[np.bool_]) -> Graded:
+    """Grade charges, each by itself: columns (N,) of the table sessions; `revised` (N,): it was judged before."""
+    c = {k: np.asarray(charge[k], np.float64) for k in _NEEDED}
+    d_soc = c["soc_end"] - c["soc_start"]
+    d_soc_std = np.sqrt(c["soc_start_std"] ** 2 + c["soc_end_std"] ** 2)
+    d_ah = c["charge_in_ah"] - c["charge_out_ah"]
+    balanced = c["capacity_low_ah"] / c["capacity_ah"]
+    unknown = ~(balanced > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        capacity_ah = d_ah / d_soc * np.where(unknown, 1.0, balanced)
+        relative = np.sqrt(
+            (d_soc_std / d_soc) ** 2
+            + cfg.floor**2
+            + (1.0 - c["coverage"]) ** 2
+            + np.where(unknown, cfg.unbalanced**2, 0.0)
+        )
+        out_share = c["charge_out_ah"] / c["charge_in_ah"]
+    says = (d_soc > 0) & (d_ah > 0)
+    against = {
+        "no_soc": np.isnan(d_soc) | np.isnan(d_soc_std),
+        "delta_soc": d_soc < cfg.delta_soc,
+        "soc_uncertain": says & (relative > cfg.relative_std),
+        "soc_jump": c["soc_jump"] > cfg.soc_jump,
+        "gap": c["gap_max_s"] > cfg.gap_max_s,
+        "coverage": ~(c["coverage"] >= cfg.coverage),
+        "temperature": ~((c["temp_mean_c"] >= cfg.temp_c[0]) & (c["temp_mean_c"] <= cfg.temp_c[1])),
+        "auxiliary_load": ~(out_share <= cfg.auxiliary_share),
+        "revised": revised,
+    }
+    reasons = np.zeros(len(d_soc), np.uint32)
+    for name, wrong in against.items():
+        reasons |= np.where(wrong, np.uint32(BIT[name]), np.uint32(0))
+    nothing = ~says
+    capacity_ah = np.where(nothing, np.nan, capacity_ah)
+    return Graded(reasons, d_soc, d_soc_std, d_ah, capacity_ah, capacity_ah * relative)
+
+
+_NEEDED = (
+    "soc_start", "soc_end", "soc_start_std", "soc_end_std", "charge_in_ah", "charge_out_ah", "capacity_ah",
+    "capacity_low_ah", "coverage", "soc_jump", "gap_max_s", "temp_mean_c",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=2048)
+def words(reasons: int) -> str:
+    """Name the reasons in a set of bits, by comma; "" where there is none."""
+    return ",".join(name for name in REASONS if reasons & BIT[name])

@@ -1,0 +1,80 @@
+"""Charges that can measure a pack's capacity, and what is said of those that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from operators.kernels.evidence import REASONS, EvidenceConfig, Graded, grade, words
+from tests.support.sessions import charges
+
+CFG = EvidenceConfig()
+
+
+def _grade(charge: Mapping[str, Any]) -> Graded:
+    return grade(CFG, charge, charge["revision"] > 0)
+
+
+# What is wrong with a charge → the reason that must be named.
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"soc_start": np.nan}, "no_soc"),
+    ({"soc_end_std": np.nan}, "no_soc"),
+    ({"soc_start": 0.7}, "delta_soc"),
+    ({"soc_start": 0.6, "soc_end_std": 0.1}, "soc_uncertain"),
+    ({"soc_jump": 0.08}, "soc_jump"),
+    ({"gap_max_s": 1200.0}, "gap"),
+    ({"coverage": 0.8}, "coverage"),
+    ({"coverage": np.nan}, "coverage"),
+    ({"temp_mean_c": -3.0}, "temperature"),
+    ({"temp_mean_c": 55.0}, "temperature"),
+    ({"temp_mean_c": np.nan}, "temperature"),
+    ({"charge_out_ah": 2.0}, "auxiliary_load"),
+    ({"charge_in_ah": 0.0}, "auxiliary_load"),
+    ({"revision": 1}, "revised"),
+]
+
+
+def test_a_plain_charge_says_the_capacity_and_how_sure_that_is() -> None:
+    got = _grade(charges(1, 48.0).data)
+    assert got.reasons.tolist() == [0]
+    assert got.capacity_ah[0] == pytest.approx(48.0)
+    assert got.capacity_std_ah[0] / 48.0 == pytest.approx(np.hypot(0.01 * np.sqrt(2) / 0.5, CFG.floor))
+
+
+@pytest.mark.parametrize(("wrong", "reason"), BAD)
+def test_what_speaks_against_a_charge_is_named(wrong: dict[str, Any], reason: str) -> None:
+    (reasons,) = _grade(charges(1, **wrong).data).reasons.tolist()
+    assert reason in words(reasons).split(",")
+
+
+def test_every_reason_but_the_outlier_has_a_case() -> None:
+    assert {reason for _, reason in BAD} == set(REASONS) - {"outlier"}
+
+
+def test_a_charge_has_all_its_reasons() -> None:
+    (reasons,) = _grade(charges(1, soc_start=0.66, gap_max_s=900.0, temp_mean_c=50.0).data).reasons.tolist()
+    assert words(reasons) == "delta_soc,gap,temperature"
+
+
+def test_a_charge_just_within_the_bounds_counts_and_one_just_beyond_does_not() -> None:
+    edge: dict[str, Any] = {"soc_start": 0.65, "soc_end": 0.8 + 1e-9, "soc_jump": 0.03, "gap_max_s": 600.0}
+    edge |= {"coverage": 0.95, "temp_mean_c": 45.0}
+    assert _grade(charges(1, **edge).data).reasons.tolist() == [0]
+    for name, value in {"soc_end": 0.799, "soc_jump": 0.0301, "gap_max_s": 600.1, "temp_mean_c": 45.01}.items():
+        assert _grade(charges(1, **(edge | {name: value})).data).reasons[0], name
+
+
+def test_the_capacity_is_that_of_the_pack_once_balanced() -> None:
+    # 60 Ah groups, of which imbalance leaves 54 usable
+    got = _grade(charges(1, 54.0, capacity_low_ah=60.0).data)
+    assert got.capacity_ah[0] == pytest.approx(60.0)
+
+
+def test_a_wrong_setting_is_named() -> None:
+    with pytest.raises(ValueError, match="delta_soc must be > 0; got 0"):
+        EvidenceConfig(delta_soc=0.0)
+    with pytest.raises(ValueError, match="coverage must be in"):
+        EvidenceConfig(coverage=1.5)
