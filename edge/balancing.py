@@ -26,6 +26,10 @@ BY = ("voltage", "charge")
 _NS = 10**9
 _START_V = {"nmc": 0.010, "lfp": 0.030}
 _SILENT = "protection does not speak"
+_MEASURES = "measuring"
+_ALIKE, _HEAT, _EMPTY = "balanced", "heat budget", "too empty"
+_FAR = "a cell is too far from the others to be bled for"
+_FOUND = {"", _ALIKE, _HEAT, _EMPTY, _FAR}  # what a measurement says, until the next one
 _LATE_S = 2.0  # by which frames may come late
 _FLOOR_V = 0.3  # above the operating limit: what is emptier is not bled
 
@@ -37,6 +41,7 @@ class BalancingConfig:
     `start`, `stop`: the difference to the lowest cell, V by voltage and Ah by charge.  `settle_s` of rest come first.
     While charging by voltage, `charge_a` is the most current at which differences are not those of resistance.  Bleeds
     stop at `hot_c`, and resume 5 K below; from `warm_c` on the heat that they may make, `budget_w`, falls to none.
+    None is asked for where the emptiest is below `floor_v`, or cells are more than `most_v` apart: that is a fault.
     """
 
     by: str
@@ -55,6 +60,7 @@ class BalancingConfig:
     warm_c: float = 45.0
     hot_c: float = 55.0
     cooler_c: float = 5.0
+    most_v: float = 0.3
 
 
 def balancing_config(
@@ -130,15 +136,15 @@ def _row(cfg: BalancingConfig, state: State, block: FrameBlock, row: int, soc: S
     rest_s = soc.rest_s - (soc.t_ns - t_ns) / _NS
     why = _forbidden(cfg, state, block, row, rest_s) or _unknown(cfg, soc) or _protection(words, t_ns)
     if why or state.since_ns < 0 or t_ns < state.since_ns:
-        return _stopped(state, t_ns, why or "measuring")
+        return _stopped(state, t_ns, why or _MEASURES)
     passed_s = (t_ns - state.since_ns) / _NS
     if state.on.any():
         if passed_s < cfg.bleed_s:
             return state
-        state = _stopped(state, t_ns, "measuring")
+        state = _stopped(state, t_ns, _MEASURES)
         passed_s = 0.0
     sum_v = cell_v if state.sum_v is None else state.sum_v + cell_v
-    state = state._replace(sum_v=sum_v, rows=state.rows + 1, why="measuring")
+    state = state._replace(sum_v=sum_v, rows=state.rows + 1, why=state.why if state.why in _FOUND else _MEASURES)
     return state if passed_s < cfg.measure_s else _decided(cfg, state, soc, hot_c, t_ns)
 
 
@@ -147,16 +153,16 @@ def _decided(cfg: BalancingConfig, state: State, soc: Soc, hot_c: float, t_ns: i
     mean_v = state.sum_v / state.rows
     over = mean_v - mean_v.min() if cfg.by == "voltage" else (soc.cell_soc - soc.cell_soc.min()) * cfg.capacity_ah
     tops = (over >= cfg.start) | (state.tops & (over > cfg.stop))
-    wanted = tops & (mean_v >= cfg.floor_v)
     share = min(max((cfg.hot_c - hot_c) / (cfg.hot_c - cfg.warm_c), 0.0), 1.0)
-    order = np.argsort(-np.where(wanted, over, -1.0), kind="stable")
-    heat_w = np.cumsum(np.where(wanted, mean_v * cfg.bleed_a, 0.0)[order])
-    on = np.zeros_like(wanted)
+    order = np.argsort(-np.where(tops, over, -1.0), kind="stable")
+    heat_w = np.cumsum(np.where(tops, mean_v * cfg.bleed_a, 0.0)[order])
+    on = np.zeros_like(tops)
     on[order[heat_w <= cfg.budget_w * share]] = True
-    on &= wanted
-    why = (
-        "heat budget" if on.sum() < wanted.sum() else "" if wanted.any() else "too empty" if tops.any() else "balanced"
-    )
+    on &= tops
+    why = _ALIKE if not tops.any() else _HEAT if on.sum() < tops.sum() else ""
+    if mean_v.min() < cfg.floor_v or np.ptp(mean_v) > cfg.most_v:
+        on[:] = False
+        why = _EMPTY if mean_v.min() < cfg.floor_v else _FAR
     state = _stopped(state, t_ns, why)
     return state._replace(tops=tops, on=on, heat_w=float(mean_v[on].sum() * cfg.bleed_a))
 

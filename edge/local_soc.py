@@ -33,6 +33,7 @@ _HALF_SOC, _ROOM_T = 100, 11  # places in the pack's grid
 _COUNTS = 0.1  # share of a voltage in an anchor that is then called by it
 _MEASURED_V = 0.005  # by which a voltage at rest differs from the table of this kind of cell
 _BORROWED_V = 0.08  # … of another kind of cell: what the two recorded cars with such tables are off by
+_BEYOND_V = 0.5  # the open-circuit voltages, under load
 _VERSION = 1
 
 
@@ -170,7 +171,7 @@ def std_of(cfg: LocalSocConfig, state: State) -> float:
 
 def _row(cfg: LocalSocConfig, state: State, block: FrameBlock, row: int, on: NDArray[np.bool_] | None) -> State:
     t_ns, current_a = int(block.t_ns[row]), float(block.current_a[row])
-    if math.isnan(current_a):
+    if not math.isfinite(current_a):
         return state._replace(rest_ns=-1)
     state = _counted(cfg, state, t_ns, current_a, on)
     at_rest = abs(current_a) <= cfg.rest_a
@@ -210,10 +211,11 @@ def _counted(cfg: LocalSocConfig, state: State, t_ns: int, current_a: float, on:
 def _anchored(cfg: LocalSocConfig, state: State, block: FrameBlock, row: int, source: str) -> State:
     """Weigh voltages against what was counted; nothing changes where there is none."""
     cell_v = block.cell_v[row].astype(np.float64)
-    known = np.isfinite(cell_v)
+    known = _likely(cfg, cell_v)  # a cell that is not wired reads 0 V, a sensor that starts anything
     if not known.any():
         cell_v = np.full(cfg.series, (float(block.pack_v[row]) - cfg.sum_offset_v) / cfg.series)
-    if not np.isfinite(cell_v).any():
+    cell_v = np.where(_likely(cfg, cell_v), cell_v, np.nan)
+    if np.isnan(cell_v).all():
         return state
     temp_c = block.temp_c[row]
     room = float(temp_c[np.isfinite(temp_c)].mean()) if np.isfinite(temp_c).any() else _USUAL_C
@@ -248,6 +250,11 @@ def _anchored(cfg: LocalSocConfig, state: State, block: FrameBlock, row: int, so
         anchored_ns=state.anchored_ns if early else state.t_ns,
         early=False,
     )
+
+
+def _likely(cfg: LocalSocConfig, cell_v: Floats) -> NDArray[np.bool_]:
+    """Say which voltages a cell of this kind may have; NaN is none."""
+    return np.asarray((cell_v >= cfg.ocv.min() - _BEYOND_V) & (cell_v <= cfg.ocv.max() + _BEYOND_V))
 
 
 def _at(cfg: LocalSocConfig, table: Floats, temp_c: float) -> Floats:

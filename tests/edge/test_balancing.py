@@ -85,7 +85,7 @@ def test_a_cell_bleeds_from_the_start_down_to_the_stop() -> None:
         cells[1] += over
         masks = bus.run(60, cells)
         assert any(m[1] for m in masks[-45:]) == bleeds, over
-    assert bus.out.why in {"balanced", "measuring"}
+    assert bus.out.why == "balanced"
 
 
 def test_exactly_the_start_bleeds() -> None:
@@ -151,8 +151,17 @@ def test_the_heat_budget_lets_the_fullest_bleed_and_shrinks_with_warmth() -> Non
 
 
 def test_empty_cells_are_not_bled() -> None:
-    low = np.array([NMC.floor_v - 0.05, NMC.floor_v - 0.001, NMC.floor_v + 0.001, NMC.floor_v - 0.02])
-    assert Bus(NMC).run(30, low)[-1] == (False, False, True, False)
+    for over, bleeds in ((0.001, True), (-0.001, False)):
+        bus = Bus(NMC)
+        assert any(any(m) for m in bus.run(30, NMC.floor_v + over + np.array([0.0, 0.05, 0.0, 0.0]))) == bleeds
+        assert (bus.out.why == "too empty") != bleeds
+
+
+def test_a_cell_that_is_far_from_the_others_is_a_fault_and_nobody_bleeds_for_it() -> None:
+    for far, bleeds in ((0.29, True), (0.31, False)):
+        bus = Bus(NMC)
+        assert any(any(m) for m in bus.run(30, 3.7 + np.array([0.0, far, far, far]))) == bleeds
+    assert bus.out.why == "a cell is too far from the others to be bled for"
 
 
 def test_noise_of_a_single_frame_starts_nothing() -> None:

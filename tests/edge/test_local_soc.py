@@ -139,6 +139,19 @@ def test_flat_voltages_move_what_was_counted_little_and_steep_ones_much() -> Non
         assert abs(soc.soc - truth) <= 3.0 * soc.std
 
 
+@pytest.mark.parametrize("wrong_v", [0.0, 6.5, math.inf, math.nan])
+def test_what_no_cell_can_have_is_no_voltage(wrong_v: float) -> None:
+    seconds = np.arange(0, 1801.0, 10.0)
+    volts = _ocv(CELLS)
+    volts[2] = wrong_v
+    block = frames(seconds, cell_v=np.tile(volts, (181, 1)), pack_v=14.8)
+    state, soc = local_soc.step(CFG, fresh_state(CFG), block, None, T0_NS + 1800 * NS)
+    assert np.delete(soc.cell_soc, 2) == pytest.approx(np.delete(CELLS, 2), abs=2e-3)
+    assert soc.cell_soc[2] == pytest.approx(0.61, abs=0.02)  # as the others
+    after = local_soc.step(CFG, state, frames([1801.0], math.inf, cell_v=3.7), None, T0_NS + 1801 * NS)[1]
+    assert after.soc == soc.soc
+
+
 def test_a_pack_without_cell_voltages_goes_by_its_own() -> None:
     seconds = np.arange(0, 1801.0, 10.0)
     block = frames(seconds, cell_v=np.nan, pack_v=float(_ocv(0.4)) * 4)
