@@ -128,6 +128,8 @@ class Keeping:
             self._piece(piece, now_ns)
         if self.outbox is not None:
             self._keep_mark(self._blackbox.mark)
+            with suppress(OSError):
+                self.outbox.sync()  # now: whoever ends us has little patience, and the uplink may need it
         if self._sender is not None:
             self._sender.step(now_ns)
             self._sender.close()

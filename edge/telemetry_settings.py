@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 KAFKA, FILE, NONE = "kafka", "file", "none"  # kinds of uplink
 BY = ("voltage", "charge")
 _KIB, _MIB, _MB = 1 << 10, 1 << 20, 1e6
-_DAY_S = 86_400.0
 _MOST_MB = 1e6
 _LEAST_MIB = 4.0  # four files: fewer could not be thinned before they are full
 
