@@ -66,6 +66,7 @@ class Keeping:
         self._tried_ns = 0
         self._trouble = ""  # why there is no outbox
         self._said_ns = 0
+        self._spent_day = -1
         self._gone: dict[tuple[str, str], int] = {}  # records let go, as last said
         self._arrived = -1  # records, and when the last of them did
         self._arrived_ns = self._stepped_ns = 0
@@ -119,6 +120,7 @@ class Keeping:
         if self._sender is not None:
             self._sender.step(now_ns)
             self._arrives(self._sender, now_ns)
+            self._spends(self._sender)
 
     def close(self, now_ns: int) -> None:
         """Keep what is gathered, and let go."""
@@ -171,6 +173,13 @@ class Keeping:
                 self._mark_file.unlink(missing_ok=True)
             else:
                 write_json(self._mark_file, mark)
+
+    def _spends(self, sender: Sender) -> None:
+        """Say, once a day, that history waits for the next."""
+        if sender.spent and sender.day != self._spent_day:
+            self._spent_day = sender.day
+            budget_mb = sender.settings.budget_bytes / 1e6
+            self._say(WARNING, f"the {budget_mb:g} MB of this day are sent: history waits until midnight UTC")
 
     def _let_go(self, outbox: Outbox, now_ns: int) -> None:
         """Say, now and then, what had to go."""

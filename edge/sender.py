@@ -59,8 +59,13 @@ class Sender:
     def _lanes(self) -> Iterator[tuple[str, int]]:
         yield URGENT, self.settings.urgent_bytes
         yield LIVE, self.settings.live_bytes
-        if not self._flying and self.day_bytes < self.settings.budget_bytes:
+        if not self._flying and not self.spent:
             yield BACKFILL, self.settings.backfill_bytes
+
+    @property
+    def spent(self) -> bool:
+        """Say whether the day has cost what it may."""
+        return self.day_bytes >= self.settings.budget_bytes
 
     def close(self) -> None:
         """Let the uplink go, and note what it delivered last."""

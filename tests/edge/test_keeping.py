@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from edge.keeping import SAY_NS, TRY_NS, Keeping, read_mark
 from edge.outbox import OutboxSettings, Record
 from edge.records import told_record
 from edge.retention import BLACKBOX, FRAMES, INCIDENT
-from edge.telemetry_settings import TelemetrySettings
+from edge.telemetry_settings import TelemetrySettings, UplinkSettings
 from edge.uplink import NoUplink, encode
 from tests.support.frames import NS, T0_NS, frames
 from tests.support.uplink import Line
@@ -125,6 +126,19 @@ def test_what_waits_is_sent_by_the_next_run_under_the_same_id(tmp_path: Path) ->
     ]
     second.close(T0_NS + 61 * NS)
     assert line.closed
+
+
+def test_a_day_that_has_cost_its_budget_is_said_once(tmp_path: Path) -> None:
+    settings = replace(_settings(tmp_path), uplink=UplinkSettings(budget_bytes=1000))
+    keeping = Keeping(settings, "v", Line(), encode)
+    _go(keeping, np.arange(0.0, 60.0, 0.5))
+    said = [line.text for line in keeping.lines if "history waits" in line.text]
+    assert said == ["the 0.001 MB of this day are sent: history waits until midnight UTC"]
+    _go(keeping, np.arange(86_400.0, 86_460.0, 0.5))
+    assert len([line for line in keeping.lines if "history waits" in line.text]) == 2
+    told = {name: value for name, _, value in keeping.metrics()}
+    assert told["ibms_edge_day_before_bytes"] >= 1000
+    assert told["ibms_edge_day_budget_bytes"] == 1000
 
 
 def test_without_a_way_out_everything_waits(tmp_path: Path) -> None:
