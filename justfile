@@ -56,6 +56,10 @@ safety *args: ready
     '{{ bin }}/pytest' -q -n 2 tests/safety --thorough
     @'{{ bin }}/python' -m tests.safety.mutation "$@"
 
+# Faults on recordings and when protection decides, as Markdown tables: `just faults recordings`
+faults *args: ready
+    @'{{ bin }}/python' -m tests.safety.table "$@"
+
 # Everything that must pass before a change lands: lint, then test
 ci: lint test
 

@@ -143,7 +143,7 @@ def _closed(
             return _opened(state, now_ns, locked=True)
         if now_ns - must_ns < cfg.fuse_s * _NS:
             return state._replace(must_ns=must_ns)
-        alerts.append(f"contactors opened under {_amperes(feedback)} after {cfg.fuse_s:g} s: the fuse did not trip")
+        alerts.append(f"contactors opened under {_amperes(feedback)} after {cfg.fuse_s:g} s: no fuse tripped")
         return _opened(state, now_ns, locked=True)
     state = state._replace(must_ns=-1)
     if state.phase == HOLD:

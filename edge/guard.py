@@ -163,8 +163,9 @@ def _tick(
             commanded=None if commands.hold else (commands.plus, commands.minus, commands.precharge),
             weld=moved.weld,
             precharge_failures=moved.failures,
-            allowed_charge_a=allowed.charge_a,
-            allowed_discharge_a=allowed.discharge_a,
+            # what nobody was told nobody disobeys
+            allowed_charge_a=math.nan if cfg.observer else allowed.charge_a,
+            allowed_discharge_a=math.nan if cfg.observer else allowed.discharge_a,
         ),
         trusted=trusted,
         now_ns=now_ns,

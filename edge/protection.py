@@ -128,7 +128,7 @@ class Verdict(NamedTuple):
 class Table:
     """The rows that can be evaluated, and what their values need.
 
-    `groups`: in how many groups each row's values come.  `idle_a`: smaller currents flow in neither direction.
+    `groups`: in how many groups each row's values come.  `idle_a`: smaller currents charge nothing.
     `names`: of the places of a quantity that are neither cells nor probes.  `by_quantity`, `keys`, `for_ns` and
     `opening` (rows that may open the contactors) follow from the rows.
     """
@@ -243,8 +243,9 @@ def verdict(table: Table, state: State, facts: Facts) -> Verdict:
             fast = rank == _NOW and row.quantity in FAST
             opens, at_once, unsafe = opens or fast or stands, at_once or fast, True
             stop = stop or not (fast or stands)
-            # what opens at the stop takes some of the other direction's current too
-            asked = {way: max(level, DERATE) for way, level in asked.items()}
+            # what opens now is to find no current; until the stop, half of the other direction's is for the way there
+            least = ZERO if fast or stands else DERATE
+            asked = {way: max(level, least) for way, level in asked.items()}
     return Verdict(
         open=opens,
         at_once=at_once,
@@ -321,10 +322,10 @@ def _side(row: Limit, measure: Measure) -> tuple[float, int]:
 
 
 def _flows(table: Table, row: Limit, current_a: float) -> bool:
-    """Say whether current may flow in a row's direction; an unknown one may."""
+    """Say whether current may flow in a row's direction; an unknown one may, and at rest the next one may discharge."""
     if row.direction == "any" or row.quantity in DIRECTED or math.isnan(current_a):
         return True
-    return current_a > table.idle_a if row.direction == "charge" else current_a < -table.idle_a
+    return (current_a > table.idle_a) == (row.direction == "charge")
 
 
 def _inside(counts: Iterable[Count]) -> bool:

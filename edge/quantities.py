@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from types import MappingProxyType
 from typing import NamedTuple
 
 from edge import thermal_event
@@ -81,7 +80,7 @@ class State(NamedTuple):
     ref_a: float = math.nan
     ref_ns: int = 0
     step_ns: int = -1  # of the last step of the current
-    temps: Mapping[int, tuple[tuple[int, tuple[float, ...]], ...]] = MappingProxyType({})
+    temps: Mapping[int, tuple[tuple[int, tuple[float, ...]], ...]] = {}  # never changed in place
     thermal: thermal_event.State = thermal_event.State()
 
 

@@ -102,9 +102,10 @@ class Limit:
     """One protection row.
 
     Comparison is inclusive: `over` means value ≥ bound, otherwise value ≤ bound.  `direction` says for
-    which sign of current the row holds.  It fires when the bound was crossed for `for_s` seconds in at
-    least `min_samples` fresh samples in a row, and must do so within `max_detect_s`; it clears once the
-    value is `hysteresis` (≥ 0, in the quantity's unit) inside the bound.  A latched row clears by `reset` only.
+    which sign of current the row holds; a temperature at rest counts as one under discharge.  It fires when the
+    bound was crossed for `for_s` seconds in at least `min_samples` fresh samples in a row, and must do so within
+    `max_detect_s`; it clears once the value is `hysteresis` (≥ 0, in the quantity's unit) inside the bound.  A
+    latched row clears by `reset` only.
     """
 
     quantity: str

@@ -151,7 +151,7 @@ def test_a_short_opens_at_speed_after_the_fuse_had_its_time() -> None:
     assert run.is_closed
     run.go(0.2)
     assert not run.is_closed
-    assert [text for _, text in run.alerts] == ["contactors opened under 900.0 A after 3 s: the fuse did not trip"]
+    assert [text for _, text in run.alerts] == ["contactors opened under 900.0 A after 3 s: no fuse tripped"]
     cleared = closed_run(speed_kmh=90.0, current_a=-900.0)
     cleared.go(0.1).go(0.1, current_a=0.0)
     assert not cleared.is_closed, "the fuse has cleared it"

@@ -138,11 +138,11 @@ def test_latches_survive_by_their_keys_and_clear_only_after_values_were_seen() -
     ("way", "current_a", "fires"),
     [
         ("charge", 1.1, True), ("charge", 1.0, False), ("charge", -5.0, False), ("charge", math.nan, True),
-        ("discharge", -1.1, True), ("discharge", -1.0, False), ("discharge", 5.0, False), ("discharge", math.nan, True),
-        ("any", 0.0, True),
+        ("discharge", -1.1, True), ("discharge", 1.0, True), ("discharge", 1.1, False), ("discharge", math.nan, True),
+        ("any", 0.0, True), ("any", 5.0, True), ("any", -5.0, True),
     ],
 )  # fmt: skip
-def test_a_direction_holds_for_current_that_flows_so_and_for_an_unknown_one(
+def test_a_direction_holds_for_current_that_flows_so_for_an_unknown_one_and_discharge_at_rest_too(
     way: str, current_a: float, fires: bool
 ) -> None:
     table = table_for(quick(quantity="temp_c", bound=50.0, direction=way))

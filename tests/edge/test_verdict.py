@@ -43,7 +43,8 @@ def test_informing_changes_nothing_and_derating_opens_nothing(where: dict[str, A
 @pytest.mark.parametrize(("where", "opens"), [(STANDING, True), (PLUGGED, True), (DRIVING, False), (UNSURE, False)])
 def test_a_cell_voltage_opens_at_standstill_only(action: str, where: dict[str, Any], opens: bool) -> None:
     got = judged(quick(action), **where)
-    assert got == (opens, False, not opens, ZERO, DERATE, False, False, ("cell_v/MSL/over/any",))
+    other = ZERO if opens else DERATE  # what opens is to find no current
+    assert got == (opens, False, not opens, ZERO, other, False, False, ("cell_v/MSL/over/any",))
 
 
 @pytest.mark.parametrize("quantity", ["current_a", "rms_a", "short_a", "crash"])
@@ -51,7 +52,7 @@ def test_a_cell_voltage_opens_at_standstill_only(action: str, where: dict[str, A
 def test_over_current_and_a_crash_open_at_once(quantity: str, where: dict[str, Any]) -> None:
     way = "charge" if quantity in {"current_a", "rms_a"} else "any"
     got = judged(quick("open_now", quantity, bound=1.0, direction=way), **where)
-    assert got[:3] == (True, True, False)
+    assert got[:5] == (True, True, False, ZERO, ZERO)
     assert not got.close_allowed
     held = judged(quick("open_at_standstill", quantity, bound=1.0, direction=way), **where)
     assert held[:3] == (where == STANDING, False, where != STANDING)
@@ -71,7 +72,7 @@ def test_over_current_and_a_crash_open_at_once(quantity: str, where: dict[str, A
         (quick("derate", "temp_c", direction="discharge"), FREE, DERATE),
         (quick("derate", "cell_dev_v"), DERATE, DERATE),
         (quick("zero_current", "isolation_ohm_per_v"), ZERO, ZERO),
-        (quick("open_at_standstill", over=False), DERATE, ZERO),
+        (quick("open_at_standstill", over=False), ZERO, ZERO),
     ],
 )
 def test_a_broken_limit_takes_back_the_current_that_makes_it_worse(row: Limit, charge: int, discharge: int) -> None:

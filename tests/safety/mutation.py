@@ -77,6 +77,7 @@ def _named(survivor: Survivor) -> str:
 
 def judge(processes: int) -> dict[str, Any]:
     """Make the mutants and run the tests on them; takes minutes."""
+    judged = judged_hash()  # of what is copied now, whatever happens to the sources while it runs
     with tempfile.TemporaryDirectory(prefix="ibms-mutants-") as where:
         tree = Path(where)
         _copy(tree)
@@ -96,7 +97,7 @@ def judge(processes: int) -> dict[str, Any]:
         lived = [name for name, word in status.items() if word not in _KILLED]
         survivors = [_survivor(name, mutmut("show", name)) for name in lived]
     return {
-        "hash": judged_hash(),
+        "hash": judged,
         "mutants": len(status),
         "killed": len(status) - len(lived),
         "survivors": sorted(survivors, key=_named),
