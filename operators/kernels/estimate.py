@@ -272,9 +272,13 @@ def _walk(
             imbalance.residuals(cell, cell_v, n, v_med, work, _LIFT, drop, per_cell, _RESID)
             steep = at[DOCV] >= cfg.flat_v and (quality[n] & SWEEP_SKEW) == 0
             if drop == drop and steep:
+                off = innov / at[DOCV] if innov == innov else 0.0  # of the median's SOC, were all of it that
+                unsure = math.sqrt(core[soc.P_ZZ] + off * off)
+                bend = imbalance.bend_v(core, _SHARED, cell, table, z, temp, at[DOCV], unsure)
                 imbalance.correct(
-                    core, _SHARED, cell, cfg, per_cell, _RESID, n, at[DOCV], drop, d_drop, learn_s, work, _ERROR
-                )
+                    core, _SHARED, cell, cfg, per_cell, _RESID, n, at[DOCV], drop, d_drop, bend, learn_s,
+                    work, _LIFT, _ERROR,
+                )  # fmt: skip
             left, room, rest_low, rest_high = imbalance.usable(cell, z, work, bits, _PAIR)
             imbalance.report(cell, per_cell, n)
             spread = core[_SHARED + ZZ]

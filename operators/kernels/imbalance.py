@@ -26,7 +26,9 @@ _R0_MIN, _R0_MAX = np.float32(-0.8), np.float32(20.0)
 _Q_MAX = np.float32(0.5)
 _SOC_MAX = np.float32(1.0)
 _TANGENT = np.float32(0.005)
-_ONE, _ZERO = np.float32(1.0), np.float32(0.0)
+_SECANT = 0.005
+_ONE, _TWO, _ZERO = np.float32(1.0), np.float32(2.0), np.float32(0.0)
+_FLAT = np.float32(0.02)  # of the median's slope: what a cell learns on the flattest part
 
 
 @njit(cache=True, error_model="numpy")
@@ -98,16 +100,36 @@ def residuals(cell, cell_v, row, v_med, work, line, drop, out, k):
         out[k, row, c] = cell_v[row, c] - v_med - work[line + 1, c]
 
 
+@njit(cache=True, error_model="numpy")
+def bend_v(core, base, cell, table, z, temp_c, slope, unsure):
+    """Give by how much the curve's bend may falsify `lift`, V, where the median's SOC `z` is unsure by so much.
+
+    Over a knee the slope at a cell's own place is not the median's, `slope`: a small error of z is then a large one of
+    what the cell should show.  Taken at the farthest cell, or as far as cells may be.
+    """
+    far = np.float32(math.sqrt(core[base + ZZ]))
+    for c in range(cell.shape[1]):
+        x = abs(cell[D_SOC, c])
+        far = x if x > far else far
+    low, high = z - far, z + far
+    below = (ocv_at(table, low + _SECANT, temp_c) - ocv_at(table, low - _SECANT, temp_c)) / (2.0 * _SECANT)
+    above = (ocv_at(table, high + _SECANT, temp_c) - ocv_at(table, high - _SECANT, temp_c)) / (2.0 * _SECANT)
+    return max(abs(below - slope), abs(above - slope)) * unsure
+
+
 @njit(cache=True, error_model="numpy", inline="always")
-def correct(core, base, cell, cfg, resid, k, row, slope, drop, d_drop, dt_s, work, line):
+def correct(core, base, cell, cfg, resid, k, row, slope, drop, d_drop, bend, dt_s, work, lifts, line):
     """Learn from the residuals in `resid[k, row]`; cells that are NaN keep what they have.
 
     `slope` is OCV' in V per unit SOC; `d_drop` (V) is the step of i·R0 since the frame before: cells read one after
-    another see it at different times.  Residuals count up to `cfg.cell_outlier` standard deviations, so that one
-    bad reading moves little.  `work[line]` is overwritten.
+    another see it at different times; `bend` (V) is as `bend_v`.  Residuals count up to `cfg.cell_outlier` standard deviations, so that one
+    bad reading moves little.  A cell on another part of the curve than the median, by `work[lifts]` as `lift` gave it,
+    learns with its own slope where that is steeper, and as much less as it is flatter.  `work[line]` is overwritten.
     """
     load, skew = cfg.cell_load_noise * drop, cfg.cell_skew * d_drop
-    var = (cfg.cell_noise_v * cfg.cell_noise_v + load * load) * (1.0 + cfg.cell_noise_tau_s / dt_s) + skew * skew
+    var = (cfg.cell_noise_v * cfg.cell_noise_v + load * load + bend * bend) * (
+        1.0 + cfg.cell_noise_tau_s / dt_s
+    ) + skew * skew
     pz = slope * core[base + ZZ] + drop * core[base + ZR]
     pr = slope * core[base + ZR] + drop * core[base + RR]
     pq = slope * core[base + ZQ] + drop * core[base + RQ]
@@ -122,9 +144,15 @@ def correct(core, base, cell, cfg, resid, k, row, slope, drop, d_drop, dt_s, wor
     core[base + QQ] -= pq * pq / total
     bound = np.float32(cfg.cell_outlier * math.sqrt(total))
     k_z, k_r, k_q = np.float32(pz / total), np.float32(pr / total), np.float32(pq / total)
+    h = np.float32(slope)
     for c in range(cell.shape[1]):
+        d = cell[D_SOC, c]
+        own = _TWO * work[lifts, c] / (d if abs(d) > _TANGENT else _ONE) - h  # from the chord: the slope at the cell
+        own = own if own > _FLAT * h else _FLAT * h
+        share = own / h if own < h else h / own
         e = resid[k, row, c]
         e = e if e == e else _ZERO
+        e = e * share if abs(d) > _TANGENT else e
         e = e if e < bound else bound
         work[line, c] = e if e > -bound else -bound
     for c in range(cell.shape[1]):

@@ -43,6 +43,8 @@ class SpreadConfig:
     single_sigmas: float = 4.0
     block_v: float = 0.03
     block_sigmas: float = 3.0
+    by_charge: bool = False  # a plateau hides charge: what the estimator knows of it counts, not the voltage
+    known_soc: float = 0.01  # standard deviation up to which it knows
     floor_v: float = 0.0025  # no scale is smaller: sensors differ
     bleed_s: float = 600.0  # current in a sense wire falsifies two cells; so long after it they count again
 
@@ -54,6 +56,8 @@ class SpreadConfig:
     @classmethod
     def of(cls, pack: PackModel) -> SpreadConfig:
         """Take what depends on the pack model from it."""
+        if pack.chemistry == "lfp":
+            return cls(pack.nominal_ah, settle_h=1.0, tau_h=6.0, by_charge=True)  # known charge is a mean already
         return cls(pack.nominal_ah)
 
 
@@ -86,16 +90,18 @@ class SpreadState:
 def step(cfg: SpreadConfig, state: SpreadState, block: FrameBlock, docv: NDArray[np.float64]) -> Found:
     """Watch the spread over the live, fresh rows of `block`.
 
-    Needs derived slot, quality, v_med, z_med.  `docv` (K,) is the slope of the OCV over SOC 0..1, V per unit SOC.
+    Needs derived slot, quality, v_med, z_med, d_soc, d_soc_std.  `docv` (K,) is the slope of the OCV over SOC 0..1, V per unit SOC.
     """
     d = block.derived
     mask = block.context.get("balancing_mask")
     return collect(
         _walk, len(block), block.cells,
         d["slot"], block.t_ns, block.lane, d["quality"], block.current_a, block.cell_v, d["v_med"], d["z_med"],
+        d["d_soc"], d["d_soc_std"],
         missing_context("balancing_mask", len(block)) if mask is None else mask, docv,
         1.0 / cfg.capacity_ah, cfg.slope_v, cfg.rest_c_rate, cfg.sample_s, cfg.settle_h, cfg.tau_h, cfg.single_v,
         cfg.local_v, cfg.single_sigmas, cfg.block_v, cfg.block_sigmas, cfg.floor_v, cfg.bleed_s,
+        cfg.by_charge, cfg.known_soc,
         state.dv, state.spread_level, state.first_ns, state.sample_ns, state.hour_ns, state.bleed_ns, state.dv_h,
     )  # fmt: skip
 
@@ -103,9 +109,9 @@ def step(cfg: SpreadConfig, state: SpreadState, block: FrameBlock, docv: NDArray
 @njit(cache=True, error_model="numpy")
 def _walk(
     start, whole, real, count,
-    slot, t_ns, lane, quality, current_a, cell_v, v_med, z_med, mask, docv,
+    slot, t_ns, lane, quality, current_a, cell_v, v_med, z_med, d_soc, d_soc_std, mask, docv,
     per_ah, slope_v, rest_c_rate, sample_s, settle_h, tau_h, single_v, local_v, single_sigmas, block_v, block_sigmas,
-    floor_v, bleed_s,
+    floor_v, bleed_s, by_charge, known_soc,
     dv, level, first_ns, sample_ns, hour_ns, bleed_ns, dv_h,
 ):  # fmt: skip
     cells = cell_v.shape[1]
@@ -129,6 +135,7 @@ def _walk(
             t - sample_ns[s] < sample_s * 1e9
             or not abs(current_a[n]) * per_ah <= rest_c_rate
             or t - bleed_ns[s] < bleed_s * 1e9
+            or (by_charge and not d_soc_std[n] <= known_soc)
         ):
             continue
         hours = min((t - sample_ns[s]) / _HOUR_NS, 0.25) if sample_ns[s] > 0 else 0.05
@@ -141,7 +148,10 @@ def _walk(
             scale = np.float32(min(1.0, slope_v / docv[at]))
         for c in range(cells):
             x = cell_v[n, c] - v_med[n]
-            x = x * scale if at < 0 or abs(x) < _NEAR_V else _evened(x, docv, at, slope_v)
+            if by_charge:
+                x = np.float32(slope_v) * d_soc[n, c]
+            else:
+                x = x * scale if at < 0 or abs(x) < _NEAR_V else _evened(x, docv, at, slope_v)
             if x == x:
                 dv[s, c] += weight * (x - dv[s, c])
         if t - hour_ns[s] >= _HOUR_NS and dv_h[s] >= settle_h and cells >= 4:
