@@ -122,9 +122,10 @@ def correct(core, base, cell, cfg, resid, k, row, slope, drop, d_drop, bend, dt_
     """Learn from the residuals in `resid[k, row]`; cells that are NaN keep what they have.
 
     `slope` is OCV' in V per unit SOC; `d_drop` (V) is the step of i·R0 since the frame before: cells read one after
-    another see it at different times; `bend` (V) is as `bend_v`.  Residuals count up to `cfg.cell_outlier` standard deviations, so that one
-    bad reading moves little.  A cell on another part of the curve than the median, by `work[lifts]` as `lift` gave it,
-    learns with its own slope where that is steeper, and as much less as it is flatter.  `work[line]` is overwritten.
+    another see it at different times; `bend` (V) is as `bend_v`.  Residuals count up to `cfg.cell_outlier` standard
+    deviations, so that one bad reading moves little.  A cell on another part of the curve than the median, by
+    `work[lifts]` as `lift` gave it, learns with its own slope where that is steeper, and as much less as it is
+    flatter.  `work[line]` is overwritten.
     """
     load, skew = cfg.cell_load_noise * drop, cfg.cell_skew * d_drop
     var = (cfg.cell_noise_v * cfg.cell_noise_v + load * load + bend * bend) * (

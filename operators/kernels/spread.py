@@ -90,7 +90,8 @@ class SpreadState:
 def step(cfg: SpreadConfig, state: SpreadState, block: FrameBlock, docv: NDArray[np.float64]) -> Found:
     """Watch the spread over the live, fresh rows of `block`.
 
-    Needs derived slot, quality, v_med, z_med, d_soc, d_soc_std.  `docv` (K,) is the slope of the OCV over SOC 0..1, V per unit SOC.
+    Needs derived slot, quality, v_med, z_med, d_soc, d_soc_std.  `docv` (K,) is the slope of the OCV over SOC 0..1,
+    V per unit SOC.
     """
     d = block.derived
     mask = block.context.get("balancing_mask")
