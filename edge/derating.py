@@ -124,13 +124,14 @@ class _View(NamedTuple):
 
 
 _Option = tuple[float, str, int]  # a current, what allows no more, and at which cell or probe
+_NOTHING: _Option = (math.inf, "", 0)
 
 
 class _Whole(NamedTuple):
-    """What binds alike for every horizon, and a group's resistance for each, Ω."""
+    """What binds most of what is alike for every horizon, and a group's resistance for each, Ω."""
 
-    charge: list[_Option]
-    discharge: list[_Option]
+    charge: _Option
+    discharge: _Option
     ohm: list[float]
 
 
@@ -223,7 +224,10 @@ def _whole(cfg: DeratingConfig, view: _View, state: State) -> _Whole:
         charge.append((max_a * _between((cfg.high_soc, 1.0), (1.0, cfg.end_share), view.soc), "SOC", 0))
         discharge.append((low_a * _between((0.0, cfg.low_soc), (cfg.end_share, 1.0), view.soc), "SOC", 0))
     cold_c = USUAL_C if math.isnan(view.cold[0]) else view.cold[0]
-    return _Whole(charge, discharge, _resistances(cfg, cold_c, view.soc))
+    least = [
+        min(options, key=itemgetter(0), default=_NOTHING) for options in (charge, discharge)
+    ]  # of equals the first
+    return _Whole(least[0], least[1], _resistances(cfg, cold_c, view.soc))
 
 
 def _horizon(
@@ -233,31 +237,36 @@ def _horizon(
 
     What is not known holds what was allowed: the protection rows about it take the current back, in a ramp.
     """
-    charge: list[_Option] = [(cfg.charge_max_a, "largest current", 0)]
-    discharge: list[_Option] = [(cfg.discharge_max_a, "largest current", 0)]
+    charge: _Option = (cfg.charge_max_a, "largest current", 0)
+    discharge: _Option = (cfg.discharge_max_a, "largest current", 0)
     ohm = cfg.r_factor * whole.ohm[k]
-    if cfg.cells and math.isnan(view.mean_v + view.current_a):
-        charge.append((state.charge_a, "voltage or current unknown", 0))
-        discharge.append((state.discharge_a, "voltage or current unknown", 0))
-    elif cfg.cells:
-        charge.append((view.current_a + (cfg.high_v - view.high[0]) / ohm, "cell voltage", view.high[1]))
-        discharge.append((-view.current_a + (view.low[0] - cfg.low_v) / ohm, "cell voltage", view.low[1]))
-    charge += whole.charge
-    discharge += whole.discharge
-    charge.append((_rms_left(cfg.charge_rms_a, load.charge_a2, _KEPT[k]), "load of the last minute", 0))
-    discharge.append((_rms_left(cfg.discharge_rms_a, load.discharge_a2, _KEPT[k]), "load of the last minute", 0))
-    return _least(cfg, charge, view, 1, ohm), _least(cfg, discharge, view, -1, ohm)
+    if not cfg.cells:
+        by_cells = _NOTHING, _NOTHING
+    elif math.isnan(view.mean_v + view.current_a):
+        why = "voltage or current unknown"
+        by_cells = (state.charge_a, why, 0), (state.discharge_a, why, 0)
+    else:
+        by_cells = (
+            (view.current_a + (cfg.high_v - view.high[0]) / ohm, "cell voltage", view.high[1]),
+            (-view.current_a + (view.low[0] - cfg.low_v) / ohm, "cell voltage", view.low[1]),
+        )
+    by_load = _rms_left(cfg.charge_rms_a, load.charge_a2, _KEPT[k]), "load of the last minute", 0
+    for option in (by_cells[0], whole.charge, by_load):
+        charge = option if option[0] < charge[0] else charge  # of equals the first
+    by_load = _rms_left(cfg.discharge_rms_a, load.discharge_a2, _KEPT[k]), "load of the last minute", 0
+    for option in (by_cells[1], whole.discharge, by_load):
+        discharge = option if option[0] < discharge[0] else discharge
+    return _limited(cfg, charge, view, 1, ohm), _limited(cfg, discharge, view, -1, ohm)
 
 
-def _least(cfg: DeratingConfig, options: Sequence[_Option], view: _View, sign: int, ohm: float) -> Limited:
-    """Take the smallest current, and the power at the voltage that it leads to."""
-    allowed_a, name, at = min(options, key=itemgetter(0))  # of equals the first
-    allowed_a = max(allowed_a, 0.0)
+def _limited(cfg: DeratingConfig, option: _Option, view: _View, sign: int, ohm: float) -> Limited:
+    """Give the power at the voltage that a current leads to."""
+    allowed_a = max(option[0], 0.0)
     if math.isnan(view.mean_v + view.current_a):
         end_v = cfg.low_v
     else:
         end_v = min(max(view.mean_v + (sign * allowed_a - view.current_a) * ohm, cfg.low_v), cfg.high_v)
-    return Limited(allowed_a, allowed_a * end_v * cfg.series, name, at)
+    return Limited(allowed_a, allowed_a * end_v * cfg.series, option[1], option[2])
 
 
 def _rms_left(bound_a: float, now_a2: float, keep: float) -> float:
