@@ -112,7 +112,7 @@ def test_incidents_and_black_boxes_are_cloud_events_and_orders_come_back(kafka: 
 
 
 def test_an_outage_keeps_history_and_live_frames_do_not_wait_for_it(kafka: Cluster, tmp_path: Path) -> None:
-    topics, box = topics_for(kafka), open_outbox(tmp_path / "box", live_age_s=1.0)
+    topics, box = topics_for(kafka), open_outbox(tmp_path / "box", live_age_s=3.0)
     sender = Sender(box, uplink(kafka, topics, timeout_s=1.0), SenderSettings(backfill_bytes=4000))
     ids: list[str] = []
     phase = {"before": 0, "away": 0, "after": 0}
@@ -132,7 +132,7 @@ def test_an_outage_keeps_history_and_live_frames_do_not_wait_for_it(kafka: Clust
     drive("before", 0.5)
     kafka.brokers[0].pause()
     try:
-        drive("away", 2.5)
+        drive("away", 4.5)
         waited = box.waiting[FRAMES]
     finally:
         kafka.brokers[0].resume()
