@@ -167,8 +167,12 @@ def _judge(settings: PrognosticsSettings) -> tuple[MakeJudge | None, str]:
     """Load the trained model that speaks, where one is named."""
     if not settings.models:
         return None, ""
-    msg = f"prognostics.models must be left out: no model can speak of field charges yet; got {settings.models}"
-    raise ConfigError(msg)
+    if not settings.model:
+        msg = f"prognostics.model must name the model that speaks, e.g. soh/XJTU/count; got nothing ({settings.models})"
+        raise ConfigError(msg)
+    from flows.judge import judges  # noqa: PLC0415 - xgboost takes a second to import
+
+    return judges(Path(settings.models), settings.model)
 
 
 def summary(lake: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,11 @@ from schemas.ids import dead_letter_id
 from schemas.pack import PackError
 from sinks import ducklake
 
-CHUNK = 16_384  # sessions that are read at once
+CHUNK = 4_096  # sessions that are read at once
+_SLICE = 16_384  # sessions that are sorted at once, or those of an hour
+_SORT_MEMORY = "128MB"
+_HOUR_NS = 3600 * 10**9
+_NEW = "NOT coalesce(provisional, false) AND (epoch_ns(end_ns), id) > ($1::BIGINT, $2)"
 Cursor = tuple[int, str]  # end and id of the newest session that was read
 _BEGINNING: Cursor = (-(2**63), "")
 _WHO = ("id", "pack_id", "vehicle_id", "model", "kind")
@@ -55,18 +60,42 @@ class LakeSessions(FixedPartitionedSource[Item, Cursor]):
 class _Partition(StatefulSourcePartition[Item, Cursor]):
     def __init__(self, lake: Path, packs: Packs, cursor: Cursor) -> None:
         self._con = ducklake.attach(lake)
+        self._spill = tempfile.TemporaryDirectory(prefix="ibms-sessions-")
+        # Sorting a large lake must not take the memory of a serving process; beyond this it goes to disk.
+        self._con.execute(f"SET threads = 1; SET memory_limit = '{_SORT_MEMORY}'")
+        self._con.execute(f"SET temp_directory = '{self._spill.name}'")
         self._packs, self._cursor = packs, cursor
         have = {row[0] for row in self._con.execute("DESCRIBE sessions").fetchall()}
-        columns = ", ".join(name if name in have else f"NULL AS {name}" for name in _COLUMNS)
-        self._batches = self._con.execute(
-            f"""SELECT {columns} FROM sessions
-            WHERE NOT coalesce(provisional, false) AND (epoch_ns(end_ns), id) > ($1::BIGINT, $2)
-            ORDER BY end_ns, id""",
-            list(cursor),
-        ).to_arrow_reader(CHUNK)
+        self._columns = ", ".join(name if name in have else f"NULL AS {name}" for name in _COLUMNS)
+        self._slices = self._sliced()
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+
+    def _sliced(self) -> Iterator[tuple[int, int]]:
+        """Cut the time into whole hours that hold some chunks each: a slice is sorted at once."""
+        hours = self._con.execute(
+            f"SELECT epoch_ns(date_trunc('hour', end_ns)), count(*) FROM sessions WHERE {_NEW} GROUP BY 1 ORDER BY 1",
+            list(self._cursor),
+        ).fetchall()
+        begin, held = None, 0
+        for hour, count in hours:
+            begin, held = hour if begin is None else begin, held + count
+            if held >= _SLICE:
+                yield begin, hour + _HOUR_NS
+                begin, held = None, 0
+        if begin is not None:
+            yield begin, hours[-1][0] + _HOUR_NS
 
     def next_batch(self) -> list[Item]:
-        batch = self._batches.read_next_batch()  # its StopIteration is the end of input
+        batch = next(self._batches, None)
+        if batch is None:
+            begin, end = next(self._slices)  # its StopIteration is the end of input
+            self._batches = self._con.execute(
+                f"""SELECT {self._columns} FROM sessions
+                WHERE {_NEW} AND end_ns >= make_timestamp_ns($3) AND end_ns < make_timestamp_ns($4)
+                ORDER BY end_ns, id""",
+                [*self._cursor, begin, end],
+            ).to_arrow_reader(CHUNK)
+            return []
         if not batch.num_rows:
             return []
         last = batch.slice(batch.num_rows - 1)
@@ -79,6 +108,7 @@ class _Partition(StatefulSourcePartition[Item, Cursor]):
 
     def close(self) -> None:
         self._con.close()
+        self._spill.cleanup()
 
 
 def lake_models(lake: Path) -> tuple[str, ...]:

@@ -27,11 +27,16 @@ RESET, CONSTANT = AUDITS = ("soh_reset_suspected", "not_a_measurement")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Said:
-    """What a trained model says of N charges: SOH, its standard deviation, and the model's hash ("" where none)."""
+    """What a trained model says of N charges: SOH, its standard deviation, and the model's hash ("" where none).
+
+    `beside` is what the model says that runs beside it and has no weight.
+    """
 
     soh: Floats
     std: Floats
     sha: NDArray[np.str_]
+    beside: Floats
+    beside_sha: NDArray[np.str_]
 
 
 class Judge:
@@ -42,8 +47,8 @@ class Judge:
 
     def judge(self, slot: NDArray[np.int32], t_ns: NDArray[np.int64], charge: dict[str, Any], cycles: Floats) -> Said:
         """Say the SOH at charges (N,), those of a pack in order of time; `cycles` passed before each."""
-        n = len(slot)
-        return Said(np.full(n, np.nan), np.full(n, np.nan), np.full(n, "", "<U16"))
+        nan, nobody = np.full(len(slot), np.nan), np.full(len(slot), "", "<U16")
+        return Said(nan, nan.copy(), nobody, nan.copy(), nobody.copy())
 
     def dump(self) -> dict[str, Any]:
         """Give its state as plain arrays."""
@@ -114,7 +119,8 @@ class HealthStep(Step):
         if at.size:
             d = {k: v[at] for k, v in rows.data.items()}
             one = self._judge.judge(d["slot"], d["end_ns"], d, cycles[at])
-            whole.soh[at], whole.std[at], whole.sha[at] = one.soh, one.std, one.sha
+            for name in Said.__slots__:
+                getattr(whole, name)[at] = getattr(one, name)
         return whole
 
     def _rows(self, table: str, rows: Rows, at: NDArray[np.int64], data: dict[str, NDArray[Any]]) -> Rows:
@@ -163,6 +169,8 @@ class HealthStep(Step):
                 "soh_model": said.soh[at],
                 "soh_model_std": said.std[at],
                 "soh_model_sha": said.sha[at],
+                "soh_beside": said.beside[at],
+                "soh_beside_sha": said.beside_sha[at],
                 "loss_temperature": cold,
                 "usable": o[:, kernel.O_SOH] - lost - np.nan_to_num(cold),
                 "capacity_ah": o[:, kernel.O_SOH] * self._pack.usable_ah,

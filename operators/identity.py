@@ -49,13 +49,13 @@ class Known:
     seen_ns: list[int] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)  # patterns
     levels: list[tuple[float, float]] = field(default_factory=list)  # capacity Ah, R0 over the file's
-    pattern: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))  # (room, 2C)
+    pattern: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))  # (room, 2C)
 
     def add(self, name: str, vehicle: str, t_ns: int, width: int) -> int:
         """Take in a pack; gives its place."""
         k = len(self.names)
         if k >= len(self.pattern):
-            grown = np.zeros((max(16, 2 * k), width))
+            grown = np.zeros((max(16, 2 * k), width), np.float32)
             if k:
                 grown[:k] = self.pattern[:k]
             self.pattern = grown

@@ -275,6 +275,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
     soh_model f32 from the trained model alone
     soh_model_std f32 its standard deviation
     soh_model_sha text hash of the trained model, empty where none spoke
+    soh_beside f32 from the model that runs beside it, without weight
+    soh_beside_sha text hash of that model, empty where none ran
     loss_imbalance f32 SOH that balancing would give back
     loss_temperature f32 SOH that the cold of this charge kept from being drawn
     usable f32 soh less both losses

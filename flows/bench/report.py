@@ -17,7 +17,7 @@ from rich.table import Table
 from flows.accuracy.ev_faults import weak_cells
 from flows.accuracy.lg_hg2 import mean_rmse_pct, soc_lg_hg2
 from flows.accuracy.report import run_accuracy, run_diagnosis
-from flows.bench import speed
+from flows.bench import prognostics, speed
 from flows.bench.kafka import Sizes as KafkaSizes
 from flows.bench.kafka import run_kafka
 from flows.bench.restart import resume_s
@@ -43,6 +43,7 @@ class Sizes:
     snapshot_s: float = 75.0  # of a run, so that two default epochs end in it
     resume_rounds: int = 4
     resume_epoch_s: float = 5.0
+    sessions: int = 100_000
     simulated: int = 200
     simulated_h: float = 4.0
 
@@ -103,6 +104,10 @@ def _wire(data: Path, _: Sizes) -> dict[str, Any]:
     return wire_bytes(data)
 
 
+def _prognostics(_: Path, n: Sizes) -> dict[str, Any]:
+    return prognostics.measure(n.sessions)
+
+
 # Stage → what measures it, and the folder of recordings that it needs.
 STAGES: dict[str, tuple[Callable[[Path, Sizes], dict[str, Any]], str]] = {
     "fleet_10k": (_fleet_10k, ""),
@@ -116,6 +121,7 @@ STAGES: dict[str, tuple[Callable[[Path, Sizes], dict[str, Any]], str]] = {
     "soc": (_soc, "lg_hg2"),
     "weak_cells": (_weak_cells, "ev_faults"),
     "wire": (_wire, "ev_faults"),
+    "prognostics": (_prognostics, ""),
 }
 
 # What each figure should be: at least (+) or at most (-).
@@ -130,6 +136,8 @@ _GOALS: dict[str, tuple[float, str]] = {
     "snapshot_ratio": (0.9, "≥"),
     "resume_100k_s": (4, "≤"),
     "soc_lg_hg2_mean_rmse_pct": (0.55, "≤"),
+    "prognostics_100k_sessions_s": (60, "≤"),
+    "prognostics_peak_mb": (400, "≤"),
 }
 
 

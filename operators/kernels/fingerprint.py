@@ -7,6 +7,7 @@ itself for years, while the level of resistance and capacity moves with age and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def pattern(d_r0: NDArray[np.float32], d_q: NDArray[np.float32]) -> Floats | Non
     return np.concatenate(parts)
 
 
-def agreement(known: Floats, seen: Floats) -> Floats:
+def agreement(known: NDArray[np.floating[Any]], seen: Floats) -> Floats:
     """Correlate patterns (K, 2C) with one (2C,): the better of resistance and capacity, (K,)."""
     cells = seen.size // 2
     scores = []

@@ -122,7 +122,8 @@ def test_what_a_model_says_is_weighed_in_and_named() -> None:
     class Fixed(Judge):
         def judge(self, slot: Any, t_ns: Any, charge: Any, cycles: Any) -> Said:
             n = len(slot)
-            return Said(np.full(n, 0.7), np.full(n, 0.02), np.full(n, "feedc0de"))
+            nan = np.full(n, np.nan)
+            return Said(np.full(n, 0.7), np.full(n, 0.02), np.full(n, "feedc0de"), nan, np.full(n, ""))
 
     with_model, alone = run(charges(10), by=logic(judge=Fixed())), run(charges(10))
     assert column(with_model, "soh")[-1] < column(alone, "soh")[-1]
