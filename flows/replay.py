@@ -14,7 +14,6 @@ from flows import fleet
 from flows.progress import watched
 from flows.reading import Reading
 from flows.run import run_flow
-from flows.send import send_traces
 from flows.settings import FleetSettings, RecoverySettings
 from flows.simulate import check_place
 from flows.traces import TraceOptions, trace_items, trace_models
@@ -57,6 +56,8 @@ def run_replay(options: ReplayOptions) -> None:
         msg = f"--speed must be max where frames are written to a file; got {options.speed}"
         raise ConfigError(msg)
     if options.can:
+        from flows.send import send_traces  # noqa: PLC0415 - python-can takes a second, and only a bus needs it
+
         sent = send_traces(options.trace, options.can, pace)
         sys.stdout.write(f"{sent:,} CAN frames → {options.can}\n")
         return

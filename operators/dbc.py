@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cantools.database
-
 from operators.kernels.can_decode import Message, Signal
 from schemas.checked import ConfigError, shown
 
@@ -39,6 +37,8 @@ def load_dbc(path: str | Path) -> Dbc:
     Overlapping signals are read, since real files have them.  Raises ConfigError where the file is
     missing or no DBC.
     """
+    import cantools.database  # noqa: PLC0415 - it brings python-can and pandas, and most flows read no DBC file
+
     path = Path(path)
     try:
         database = cantools.database.load_file(path, database_format="dbc", strict=False)

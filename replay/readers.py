@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import can
 import numpy as np
 
 from replay.candump import CHUNK, BadLine, read_candump
@@ -33,11 +33,12 @@ from schemas.events import DeadLetter
 from schemas.ids import dead_letter_id
 
 if TYPE_CHECKING:
+    import can
     from can.io.generic import MessageReader
 
 START_NS = 1_577_836_800 * 10**9  # 2020-01-01T00:00Z, where relative times are laid
 FORMATS = (".log", ".asc", ".blf", ".csv", ".mf4", ".trc")
-_TEXT = {".asc": can.ASCReader, ".csv": can.CSVReader, ".trc": can.TRCReader}
+_TEXT = {".asc": "ASCReader", ".csv": "CSVReader", ".trc": "TRCReader"}  # of python-can, which takes a second to import
 _RELATIVE_NS = 10**18  # times before September 2001 count from the start of the recording
 _ROWS = 65_536  # messages of a block
 _CSV_HEAD = b"timestamp,arbitration_id,"
@@ -68,7 +69,7 @@ def read_can(path: str | Path, start_ns: int = START_NS, chunk: int = CHUNK) -> 
     if suffix == ".log":
         items = read_candump(path, chunk)
     elif suffix in _TEXT:
-        items = _read_text(path, _TEXT[suffix], chunk)
+        items = _read_text(path, getattr(_python_can(), _TEXT[suffix]), chunk)
     else:
         items = _read_binary(path)
     return _placed(items, str(path), start_ns)
@@ -192,12 +193,16 @@ def _text_lines(path: Path, chunk: int, broken: list[str]) -> Iterator[str]:
         yield rest.decode("utf-8", "replace")
 
 
+def _python_can() -> Any:  # noqa: ANN401 - a module
+    return import_module("can")
+
+
 def _read_binary(path: Path) -> Iterator[CanBlock | BadLine]:
     """Read .blf or .mf4; damage ends the file, since nothing tells where the next message begins."""
     gathered = _Gathered()
     count = 0
     try:
-        for message in can.LogReader(path):
+        for message in _python_can().LogReader(path):
             count += 1
             wrong = gathered.add(message, count)
             if wrong is not None:

@@ -106,6 +106,7 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
         self._failed_topic = ""
         self._held: list[pa.RecordBatch] = []
         self._held_rows = 0
+        self._begun = False  # the first windows of a run go at once: whoever waits for it sees that it is back
         self._producer = Producer(_PRODUCER | sink.client | {"error_cb": self._fatal})
         known = resume_state is not None or (sink.started is not None and sink.started.exists())
         self._partitions = self._ask(lambda: self._count_partitions(_BELIEF_S if known else _GLANCE_S))
@@ -177,13 +178,13 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
         if batch.num_rows:
             self._held.append(batch)
             self._held_rows += batch.num_rows
-        if self._held_rows >= HOLD_ROWS:
+        if self._held_rows >= HOLD_ROWS or not self._begun:
             self._release()
 
     def _release(self) -> None:
         if not self._held:
             return
-        held, self._held, self._held_rows = self._held, [], 0
+        held, self._held, self._held_rows, self._begun = self._held, [], 0, True
         topic = self._sink.topics["windows"]
         for record in window_messages(held, self._partitions[topic], self._sink.name):
             self._produce(topic, record)

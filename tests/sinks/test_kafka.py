@@ -290,10 +290,13 @@ def test_another_writers_records_are_not_taken_for_ones_own(
     assert len(messages(kafka, topics["incidents"])) == 2
 
 
-def test_ticks_send_windows_that_wait(kafka: Cluster, topics: dict[str, str]) -> None:
+def test_ticks_send_windows_that_wait_but_the_first_of_a_run_go_at_once(kafka: Cluster, topics: dict[str, str]) -> None:
     part = _part(_sink(kafka, topics))
-    part.write_batch(records(windows(2)))
+    part.write_batch(records(windows(1)))
+    part._producer.flush()
+    assert len(_starts(kafka, topics)) == 1
+    part.write_batch(records(windows(2, first=1)))
     assert part._held_rows == 2
     part.write_batch([Tick(time.time_ns())])
     part._producer.flush()
-    assert len(_starts(kafka, topics)) == 2
+    assert len(_starts(kafka, topics)) == 3
