@@ -14,7 +14,7 @@ from edge.link import Link, pair
 
 PAUSES_S = (0.0, 0.5, 1.0, 2.0, 5.0)  # before the first start again, the second …
 CALM_S = 60.0  # of a run, after which its end is no repeat of the one before
-START_S = 10.0  # until the first word
+START_S = 10.0  # until the first word, where nothing else is said
 _NS = 10**9
 _STARTER = "edge.start"
 
@@ -23,7 +23,7 @@ _STARTER = "edge.start"
 class Child:
     """A process and the link to it; times in ns of a monotonic clock.
 
-    `silent_s`: without a word for longer it hangs.  `heard_ns` is -1 until its first word.
+    `silent_s`: without a word for longer it hangs; `start_s`: until the first.  `heard_ns` is -1 until its first word.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Child:
     why: str = ""
     hung: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    start_s: float = START_S
 
     def start(self, now_ns: int) -> None:
         """Start the process with a new link."""
@@ -65,7 +66,7 @@ class Child:
             self._failed(self.hung or ended, now_ns)
             return True
         since_ns = now_ns - max(self.heard_ns, self.began_ns)
-        if since_ns > (self.silent_s if self.heard_ns >= 0 else START_S) * _NS:
+        if since_ns > (self.silent_s if self.heard_ns >= 0 else self.start_s) * _NS:
             self.hung = self.hung or f"said nothing for {since_ns / _NS:.1f} s"
             self.process.kill()  # and not waited for: one that waits for a disk ends when the disk lets it
         return False

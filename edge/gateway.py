@@ -22,6 +22,7 @@ from schemas.checked import ConfigError
 PROTECTION, TELEMETRY = "protect_flow", "telemetry_flow"
 LATCHES, LOCK = "latches", "lock"
 _PROTECTION_SILENT_S, _TELEMETRY_SILENT_S = 0.5, 30.0
+_TELEMETRY_START_S = 120.0  # a full outbox is read from a slow card
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # each one more costs memory, and none is used
 
 
@@ -55,7 +56,9 @@ def run(config: str) -> int:
 def _supervisor(prepared: Prepared, config: Path) -> Supervisor:
     settings = prepared.settings
     protection = Child("protection", PROTECTION, config, _PROTECTION_SILENT_S, environment=_ONE_THREAD)
-    telemetry = Child("telemetry", TELEMETRY, config, _TELEMETRY_SILENT_S, environment=_ONE_THREAD)
+    telemetry = Child(
+        "telemetry", TELEMETRY, config, _TELEMETRY_SILENT_S, environment=_ONE_THREAD, start_s=_TELEMETRY_START_S
+    )
     return Supervisor(
         prepared=prepared,
         port=Port(settings.can, time.monotonic_ns, time.time_ns),
