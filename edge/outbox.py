@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Any, NamedTuple
 
 from edge.retention import BLACKBOX, DAMAGED, DROPPED, FRAMES, KINDS, UNWRITTEN, Choice, Held, least, too_old
@@ -184,17 +185,20 @@ class Outbox:
         self._files.leave()
 
     def _load(self) -> None:
-        records, damage = self._files.load()
         gone: set[int] = set()
-        for segment, entry in records:
-            about = entry.about
-            if about.get("kind") == _DELIVERED:
-                for first, last in about["spans"]:
-                    gone.update(range(first, last + 1))
-            elif "level" in about:
-                segment.level = about["level"]
-            else:
-                self._hold(entry.number, about, Place(segment.number, entry.offset, entry.length))
+        damage: dict[int, int] = {}
+        for segment, records, damaged in self._files.load():
+            if damaged:
+                damage[segment.number] = damaged
+            for entry in records:
+                about = entry.about
+                if about.get("kind") == _DELIVERED:
+                    for first, last in about["spans"]:
+                        gone.update(range(first, last + 1))
+                elif "level" in about:
+                    segment.level = about["level"]
+                else:
+                    self._hold(entry.number, about, Place(segment.number, entry.offset, entry.length))
         self._forget(gone)
         if damage:
             self._note("bytes", DAMAGED, 0, 0, 0, sum(damage.values()))
@@ -223,7 +227,7 @@ class Outbox:
         self._hold(number, about, place)
 
     def _hold(self, number: int, about: dict[str, Any], place: Place) -> None:
-        self._held[about["kind"]][number] = Held(number, about["kind"], about["t_ns"], about["end_ns"], *place)
+        self._held[about["kind"]][number] = Held(number, intern(about["kind"]), about["t_ns"], about["end_ns"], *place)
         self._waits[place.segment] += 1
 
     def _forget(self, numbers: Iterable[int]) -> None:

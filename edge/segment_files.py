@@ -7,7 +7,7 @@ written anew.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,21 +54,19 @@ class SegmentFiles:
         """Bytes of all files."""
         return sum(s.size for s in self.segments.values())
 
-    def load(self) -> tuple[list[tuple[Segment, Entry]], dict[int, int]]:
-        """Read all records in their order, and how many bytes of which file are none; raises OSError."""
+    def load(self) -> Iterator[tuple[Segment, list[Entry], int]]:
+        """Read file by file, so that a full outbox is never in memory: records, and how many bytes are none.
+
+        Raises OSError.  Nothing may be written before the last.
+        """
         for left in self._folder.glob("*.new"):
             left.unlink()
-        records: list[tuple[Segment, Entry]] = []
-        damage: dict[int, int] = {}
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             number, data = int(path.stem, 16), path.read_bytes()
             found, damaged = scan(number, data)
             segment = self.segments[number] = Segment(number, path, len(data))
-            records += [(segment, entry) for entry in found]
             self.next = max(self.next, number + 1, *(entry.number + 1 for entry in found))
-            if damaged:
-                damage[number] = damaged
-        return records, damage
+            yield segment, found, damaged
 
     def write(self, about: Mapping[str, Any], payload: bytes = b"") -> tuple[int, Place]:
         """Append a record: its number and place; raises OSError, and then the next goes into a new file."""

@@ -17,7 +17,7 @@ def _files(folder: Path, segment_bytes: int = 300) -> SegmentFiles:
 
 
 def _told(folder: Path) -> list[Any]:
-    return [entry.about.get("n") for _, entry in _files(folder).load()[0] if "n" in entry.about]
+    return [entry.about.get("n") for _, found, _ in _files(folder).load() for entry in found if "n" in entry.about]
 
 
 def test_a_new_file_begins_where_one_is_full_and_numbers_go_on(tmp_path: Path) -> None:
@@ -28,9 +28,9 @@ def test_a_new_file_begins_where_one_is_full_and_numbers_go_on(tmp_path: Path) -
     assert all(s.size < 300 + 150 for s in files.segments.values())
     assert files.size == sum(p.stat().st_size for p in tmp_path.iterdir())
     again = _files(tmp_path)
-    records, damage = again.load()
-    assert [e.about["n"] for _, e in records if "n" in e.about] == list(range(10))
-    assert damage == {}
+    read = list(again.load())
+    assert [e.about["n"] for _, found, _ in read for e in found if "n" in e.about] == list(range(10))
+    assert {damaged for _, _, damaged in read} == {0}
     assert again.next > numbers[-1]
     assert again.write({"n": 10})[1].segment not in files.segments  # an old file is never written again
 
