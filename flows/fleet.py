@@ -26,7 +26,7 @@ from operators.fleet_model import load_model
 from operators.incidents import incidents
 from operators.kernels.clean import CleanConfig
 from operators.kernels.window import WindowConfig
-from operators.shard import COPY, EVICT, Packs, ShardLogic, Told, to_shards
+from operators.shard import COPY, EVICT, Packs, ShardLogic, to_shards
 from operators.window import WindowStepConfig, windows
 from replay.source import ReplaySource
 from schemas.arrow import LakeItem, Provenance, to_arrow
@@ -64,8 +64,7 @@ def build(
     if ticks is not None:
         seconds = op.flat_map("to-every-shard", op.input("ticks", flow, ticks), to_every_shard(models, settings.shards))
         up = op.merge("with-ticks", up, seconds)
-    told = None if seen is None else partial(seen.kept, settings.shards)
-    up = steps(settings, up, packs, files, source_name, told)
+    up = steps(settings, up, packs, files, source_name, seen)
     out = op.flat_map_batch("to-arrow", up, _to_lake(provenance(settings, models, packs), seen))
     for name, one in (sink if isinstance(sink, Mapping) else {"lake": sink}).items():
         op.output(name, out, one)
@@ -74,7 +73,7 @@ def build(
 
 def _counted(cut: Cut, seen: Observer) -> Cut:
     def count(item: Item) -> list[tuple[str, Item]]:
-        seen.decoded([item])
+        seen.passed("decoded", item)
         return cut(item)
 
     return count
@@ -86,9 +85,10 @@ def steps(
     packs: Packs,
     files: Path | None = None,
     source_name: str = "frames",
-    told: Told | None = None,
+    seen: Observer | None = None,
 ) -> KeyedStream[Item]:
     """Add all stateful steps, in order."""
+    told = None if seen is None else partial(seen.kept, settings.shards)
     model = load_model(settings.anomaly_model) if settings.anomaly_model else None
     window = WindowStepConfig(
         window=WindowConfig(window_s=settings.window_s),
@@ -98,11 +98,25 @@ def steps(
     )
     accepted = CleanConfig(lateness_s=settings.lateness_s, keep_raw=settings.keep_frames)
     up = clean("clean", up, packs, accepted, source=source_name, files=files, told=told)
-    up = estimate("estimate", up, packs, files=files, told=told)
-    up = diagnose("diagnose", up, packs, files=files, told=told)
+    up = estimate("estimate", _passed("cleaned", up, seen), packs, files=files, told=told)
+    up = diagnose("diagnose", _passed("estimated", up, seen), packs, files=files, told=told)
+    up = _passed("diagnosed", up, seen)
     up = windows("window", up, packs, window, files=files, told=told)
     up = anomaly("anomaly", up, packs, model=model, files=files, told=told)
     return incidents("incidents", up, packs, files=files, told=told)
+
+
+def _passed(stage: str, up: KeyedStream[Item], seen: Observer | None) -> KeyedStream[Item]:
+    """Count the frames that come out of a step."""
+    if seen is None:
+        return up
+
+    def count(keyed: list[tuple[str, Item]]) -> list[tuple[str, Item]]:
+        for _, item in keyed:
+            seen.passed(stage, item)
+        return keyed
+
+    return op.flat_map_batch(f"count-{stage}", up, count)
 
 
 def logics(

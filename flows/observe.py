@@ -24,7 +24,10 @@ BEAT_S = 1.0
 Labels = tuple[tuple[str, str], ...]
 # name → (prometheus type, meaning)
 METRICS: dict[str, tuple[str, str]] = {
-    "ibms_frames_total": ("counter", "frames that have passed a stage: decoded, windowed"),
+    "ibms_frames_total": (
+        "counter",
+        "frames out of a stage: decoded, cleaned, estimated, diagnosed, windowed",
+    ),
     "ibms_records_total": ("counter", "records handed to the sinks, by table"),
     "ibms_late_total": ("counter", "frames that came after later ones had been passed on"),
     "ibms_duplicates_total": ("counter", "frames that came again, the same in time, number and content"),
@@ -78,10 +81,11 @@ class Observer:
         """Note how far a partition is read."""
         self.set("ibms_lag_messages", behind, topic=place[0], partition=str(place[1]))
 
-    def decoded(self, items: Iterable[Item]) -> None:
-        """Count what a source gave."""
-        self.count("ibms_frames_total", sum(len(i) for i in items if isinstance(i, FrameBlock)), stage="decoded")
-        self.beat()
+    def passed(self, stage: str, item: Item) -> None:
+        """Count the frames that come out of a stage."""
+        if isinstance(item, FrameBlock):
+            self.count("ibms_frames_total", len(item), stage=stage)
+            self.beat()
 
     def recorded(self, items: Iterable[Item]) -> None:
         """Count what goes to the sinks."""

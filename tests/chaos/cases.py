@@ -14,6 +14,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
+from flows.observe import METRICS
 from tests.chaos.account import Account, Feed, Holdings, compare, holdings, without
 from tests.chaos.feed import GROUPS, Feeder, Sent, feed
 from tests.chaos.run import Run
@@ -22,6 +23,7 @@ from tests.chaos.wall_clock import shifted_clock
 from tests.support.broker import Broker, Cluster
 
 EPOCHS_S = (30.0, 0.03)  # alternating: only so does an epoch's content differ from the run before
+UNTOLD = {"ibms_late_total", "ibms_ready"}  # nothing comes too late; readiness is in no heartbeat
 HANG = "no tick has reached the sinks"
 ENOUGH = 6_000  # frames of an epoch, so that their records are among those delivered
 
@@ -79,6 +81,7 @@ class Suite:
         feeder = self.feeder(run, messages, 0.0)
         feeder.wait(60)
         run.start(1)
+        run.until(lambda: run.metrics() >= METRICS.keys() - UNTOLD, "every metric is told")
         run.finish()
         assert not run.restarts, run.restarts
         found = holdings(run, messages)

@@ -142,6 +142,10 @@ class Run:
         beats = sorted(self.beats(), key=lambda b: not _ticks(b))
         return [int(b["pid"]) for b in beats if b["values"] and _alive(int(b["pid"]))]
 
+    def metrics(self) -> set[str]:
+        """Name the metrics that heartbeats tell."""
+        return {name for beat in self.beats() for name, _, _ in beat["values"]}
+
     def ticking(self) -> bool:
         """Say whether ticks have reached both sinks of the processes that run."""
         alive = (b for b in self.beats() if _alive(int(b["pid"])))

@@ -12,8 +12,10 @@ import pytest
 from flows.heartbeat import heartbeats
 from flows.observe import METRICS, Observer, ObserveSettings
 from operators.shard import Kept
+from schemas.events import Tick
 from schemas.ids import shard_of
 from tests.support.broker import free_ports
+from tests.support.frames import frames
 
 
 def test_a_heartbeat_holds_counts_and_why_a_process_waits(tmp_path: Path) -> None:
@@ -46,6 +48,17 @@ def test_metrics_are_served_on_loopback() -> None:
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
     assert 'ibms_incidents_opened_total{kind="leak"} 1.0' in text
     assert "ibms_ready 1.0" in text
+
+
+def test_frames_are_counted_by_the_stage_they_come_out_of() -> None:
+    seen = Observer(ObserveSettings())
+    block = frames([0.0, 10.0, 20.0])
+    for stage, item in (("decoded", block), ("cleaned", block), ("decoded", block), ("cleaned", Tick(1))):
+        seen.passed(stage, item)
+    assert dict(seen.values) == {
+        ("ibms_frames_total", (("stage", "decoded"),)): 6,
+        ("ibms_frames_total", (("stage", "cleaned"),)): 3,
+    }
 
 
 def test_state_is_measured_by_step_and_shard_when_it_is_kept() -> None:
