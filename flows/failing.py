@@ -31,6 +31,7 @@ def report_failures(flow: Dataflow, failed: Failed) -> None:
 def end_at_once(say: Callable[..., None], error: Exception) -> None:
     """End this process with the reason, in words and as an event; what it had not made durable is made again."""
     text, code = explain(error)
+    code = 1 if isinstance(error, OSError) else code  # a disk that is away may come back: no wrong setting
     if "IBMS_TRACEBACK" in os.environ:
         traceback.print_exception(error)
     say("failed", why=text)

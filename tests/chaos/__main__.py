@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+
+from confluent_kafka import KafkaException
 
 from tests.chaos import cases
 from tests.chaos.report import KNOWN_BAD, Line, table
@@ -16,6 +22,7 @@ from tests.chaos.wall_clock import NoClockError
 from tests.support.broker import KafkaUnavailableError, running_cluster
 
 KILLS, KILLS_SHORT = 60, 15
+_PATIENCE_S, _A_KILL_S = 600, 20
 
 
 def main() -> None:
@@ -53,16 +60,33 @@ def _line(name: str, case: cases.Case, suite: cases.Suite) -> Line:
     print(f"{name}: {' '.join((case.__doc__ or '').split())}", flush=True)
     began = time.monotonic()
     try:
-        run, account = case(suite)
+        with _within(_PATIENCE_S + _A_KILL_S * suite.kills):
+            run, account = case(suite)
     except (NoDiskError, NoClockError) as missing:
         line = Line(name, None, 0, time.monotonic() - began, str(missing), skipped=True)
-    except (AssertionError, TimeoutError) as failed:
+    except (AssertionError, KafkaException, TimeoutError) as failed:
         line = Line(name, None, 0, time.monotonic() - began, str(failed))
     else:
         line = Line(name, account, len(run.restarts), time.monotonic() - began)
     suite.clear()
     print(f"   {line.said()}", flush=True)
     return line
+
+
+@contextmanager
+def _within(seconds: int) -> Iterator[None]:
+    """Bound what is done, whatever it waits for."""
+
+    def over(_number: int, _frame: FrameType | None) -> None:
+        msg = f"not over after {seconds} s"
+        raise TimeoutError(msg)
+
+    signal.signal(signal.SIGALRM, over)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
 
 
 if __name__ == "__main__":
