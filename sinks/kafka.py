@@ -369,6 +369,7 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
 # Of a broker that is away, has just come back or hands over a partition: librdkafka's own codes.
 _AWAY_NAMES = ("TRANSPORT", "ALL_BROKERS_DOWN", "TIMED_OUT", "RESOLVE", "UNKNOWN_PARTITION", "UNKNOWN_TOPIC")
 _AWAY = {getattr(KafkaError, f"_{name}") for name in _AWAY_NAMES}
+_AWAY |= {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}  # it moves, and soon there is one
 
 
 def _passes(error: KafkaError) -> bool:

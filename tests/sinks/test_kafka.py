@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import KafkaError, Message
 
 from schemas.arrow import LakeItem
 from schemas.events import DeadLetter, Incident, Rows, Tick
 from schemas.headers import pack_headers
 from schemas.topics import OUTPUTS
-from sinks.kafka import KafkaDeliveryError, KafkaPartition, KafkaSink, KafkaSinkError
+from sinks.kafka import KafkaDeliveryError, KafkaPartition, KafkaSink, KafkaSinkError, _passes
 from sinks.kafka_records import PAYLOAD_MAX, partition_of
 from tests.support.broker import Cluster
 from tests.support.kafka_account import messages
@@ -177,6 +177,12 @@ def test_a_full_queue_holds_the_flow_back_and_loses_nothing(kafka: Cluster, topi
     part.write_batch(records(*(_incident(i) for i in range(500))))
     part.snapshot()
     assert sorted(int(_headers(m)["ibms.revision"]) for m in messages(kafka, topics["incidents"])) == list(range(500))
+
+
+@pytest.mark.parametrize("name", ["NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "_TRANSPORT", "_TIMED_OUT"])
+def test_a_leader_that_moves_is_waited_for(name: str) -> None:
+    assert _passes(KafkaError(getattr(KafkaError, name)))
+    assert not _passes(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
 
 
 def test_a_broker_that_is_away_is_waited_for(kafka: Cluster, topics: dict[str, str]) -> None:
