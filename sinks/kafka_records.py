@@ -137,7 +137,7 @@ def _values(column: pa.Array, kind: pa.DataType) -> Sequence[Any]:
         return [names[i] for i in column.indices.to_numpy().tolist()]
     if pa.types.is_timestamp(kind):
         column = column.cast(pa.int64())
-    if not pa.types.is_primitive(column.type):
+    if not pa.types.is_primitive(column.type) or pa.types.is_boolean(column.type):
         return list(column.to_pylist())
     plain: list[Any] = (column.fill_null(0) if column.null_count else column).to_numpy(zero_copy_only=False).tolist()
     if column.null_count:

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaError, Message
 
-from schemas.arrow import LakeItem
+from schemas.arrow import SCHEMAS, LakeItem
 from schemas.events import DeadLetter, Incident, Rows, Tick
 from schemas.headers import pack_headers
 from schemas.topics import OUTPUTS
 from sinks.kafka import KafkaDeliveryError, KafkaPartition, KafkaSink, KafkaSinkError, _passes
-from sinks.kafka_records import PAYLOAD_MAX, partition_of
+from sinks.kafka_records import PAYLOAD_MAX, _values, partition_of
 from tests.support.broker import Cluster
 from tests.support.kafka_account import messages
 from tests.support.kafka_kill_flow import Blind, Forgetful, Sound
@@ -306,3 +306,28 @@ def test_ticks_send_windows_that_wait_but_the_first_of_a_run_go_at_once(kafka: C
     part.write_batch([Tick(time.time_ns())])
     part._producer.flush()
     assert len(_starts(kafka, topics)) == 3
+
+
+@pytest.mark.parametrize("table", SCHEMAS)
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_column_of_any_kind_becomes_the_values_that_arrow_gives_one_by_one(table: str, gaps: bool) -> None:
+    for field in SCHEMAS[table]:
+        whole = _column(field.type, gaps)
+        for column in (whole, whole.slice(1, 2)):
+            plain = column.cast(pa.int64()) if pa.types.is_timestamp(field.type) else column
+            got = [v.tolist() if isinstance(v, np.ndarray) else v for v in _values(column, field.type)]
+            assert got == plain.to_pylist(), field.name
+            assert list(map(type, got)) == list(map(type, plain.to_pylist())), field.name
+
+
+def _column(kind: pa.DataType, gaps: bool) -> pa.Array:
+    """Four values of a kind, the second missing where there are gaps."""
+    if pa.types.is_dictionary(kind):
+        return pa.array(["a", None if gaps else "c", "b", "a"]).dictionary_encode()
+    if pa.types.is_list(kind):
+        return pa.array([[1, 2], None if gaps else [], [3], []], kind)
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        return pa.array(["a", None if gaps else "x", "", "b"], kind)
+    if pa.types.is_boolean(kind):
+        return pa.array([True, None if gaps else False, False, True])
+    return pa.array([1, None if gaps else 5, 3, 2], kind)
