@@ -27,7 +27,7 @@ train_app = typer.Typer(no_args_is_help=True, help="Train a model, in a fixed or
 app.add_typer(run_app, name="run")
 app.add_typer(train_app, name="train")
 prognosis.add(train_app, app)
-run_command.add(run_app)
+run_command.add(run_app, app)
 kafka_app = typer.Typer(no_args_is_help=True, help="The broker's topics.")
 app.add_typer(kafka_app, name="kafka")
 letters_app = typer.Typer(no_args_is_help=True, help="What was refused: list it, show it, send it once more.")

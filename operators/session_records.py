@@ -109,12 +109,12 @@ def _known(block: FrameBlock, row: int, pack: PackModel) -> dict[str, Any]:
     return {
         "capacity_ah": float(d["capacity_ah"][row]),
         "capacity_low_ah": float(d["q_med_ah"][row]) * smallest,
-        "r0_rel": float(d["r0_ohm"][row]) / _r0_file(block.temp_c[row], float(d["z_med"][row]), pack),
+        "r0_rel": float(d["r0_ohm"][row]) / r0_file(block.temp_c[row], float(d["z_med"][row]), pack),
         **{f"{k}_cell": tuple((d[k][row] + np.float32(0)).tolist()) for k in ("d_soc", "d_r0", "d_q")},
     }
 
 
-def _r0_file(temp_c: NDArray[np.float32], soc: float, pack: PackModel) -> float:
+def r0_file(temp_c: NDArray[np.float32], soc: float, pack: PackModel) -> float:
     """Give the pack file's R0 at this SOC and the lower median of the probes, as the estimate reads it; NaN without."""
     known = np.sort(temp_c[~np.isnan(temp_c)])
     if not known.size or np.isnan(soc):

@@ -1,4 +1,4 @@
-"""The command `ibms run prognostics`: what a person types."""
+"""The commands `ibms run prognostics` and `ibms twin`: what a person types."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 
-def add(run: typer.Typer) -> None:
-    """Add the command to `ibms run`."""
+def add(run: typer.Typer, app: typer.Typer) -> None:
+    """Add these commands to `ibms run` and to `ibms`."""
     run.command("prognostics")(run_prognostics)
+    app.command("twin")(twin)
 
 
 def run_prognostics(
@@ -33,3 +34,16 @@ def run_prognostics(
         run_configured(config)
     elif lake is not None:
         run_on_lake(lake, out, models, model, recovery)
+
+
+def twin(
+    vehicle: Annotated[str, typer.Argument(help="Vehicle id.")],
+    profile: Annotated[Path, typer.Option(help="CSV or Parquet: t_s, current_a or power_w, ambient_c if known.")],
+    lake: Annotated[Path, typer.Option("--lake", help="The lake that knows the vehicle's pack.")] = Path("lake"),
+    out: Annotated[Path | None, typer.Option(help="Parquet file for the prediction, row by row.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Predict what a drive or charge would do to a vehicle's pack: voltage, heat, energy, limits, wear."""
+    from flows.twin import run_twin  # noqa: PLC0415 - so that help is quick
+
+    run_twin(vehicle, profile, lake, out, as_json=json)
