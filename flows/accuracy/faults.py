@@ -6,6 +6,7 @@ fixed thresholds, taken from the pack file's rows that inform.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.accuracy.thresholds import Crossed
-from flows.accuracy.told import Told, incidents_of
+from flows.accuracy.told import VOTES, Told, incidents_of
 from replay.simulate.faults import Fault
 from replay.simulate.fleet import FleetConfig, simulate, vehicle_id
 from schemas.frames import FrameBlock
@@ -84,6 +85,7 @@ class Score:
     delay_h: NDArray[np.float64]  # by vehicle in which the fault showed; inf where it was not found
     threshold_h: NDArray[np.float64]  # the same by fixed thresholds
     named: int  # of those found, vehicles whose incident at last names the right cause as the likeliest
+    votes: dict[str, int]  # of those found, whose incident a kind that only votes has joined
     others: int  # incidents that are not about the fault
     pack_months: float
 
@@ -109,16 +111,19 @@ def score(case: Case, vehicles: int, seed: int = SEED) -> Score:
     began = {f.vehicle: cfg.start_ns + int(f.start_s * 1e9) for f in faults}
     shows = _shown(cfg, case.shows_k) if case.shows_k else began
     delay, threshold, named, others = [], [], 0, 0
+    votes = dict.fromkeys(VOTES, 0)
     for fault in faults:
         mine = [t for t in told if t.vehicle_id == vehicle_id(fault.vehicle)]
         about = [t for t in mine if _is_about(t, fault) and t.updated_ns >= began[fault.vehicle]]
         others += len({t.id for t in mine} - {t.id for t in about})
         named += bool(about) and about[-1].cause == case.cause
+        for vote in about[-1].votes if about else ():
+            votes[vote] += 1
         if fault.vehicle in shows:
             delay.append(_hours(about[0].updated_ns if about else None, shows[fault.vehicle]))
             threshold.append(_hours(crossed.first(fault.vehicle, began[fault.vehicle]), shows[fault.vehicle]))
     months = vehicles * case.hours / _HOURS_PER_MONTH
-    return Score(np.array(delay), np.array(threshold), named, others, months)
+    return Score(np.array(delay), np.array(threshold), named, votes, others, months)
 
 
 def false_incidents(
@@ -129,9 +134,11 @@ def false_incidents(
     crossed = Crossed(load_pack(model), vehicles)
     told = incidents_of(crossed.watch(cfg), cfg.models)
     months = vehicles * hours / _HOURS_PER_MONTH
+    last = {t.id: t.kind for t in told}
     early = {t.id for t in told if t.opened_ns < cfg.start_ns + 3600 * 10**9}
     return {
-        "false_per_pack_month": len({t.id for t in told}) / months,
+        "false_per_pack_month": len(last) / months,
+        **{f"{kind}_per_pack_month": n / months for kind, n in sorted(Counter(last.values()).items())},
         "false_in_first_hour": float(len(early)),
         "threshold_false_per_pack_month": crossed.packs() / months,
         "pack_months": months,
@@ -188,7 +195,9 @@ def figures(vehicles: int, healthy: int, note: Callable[[str], None] = lambda _:
         others, months = others + s.others, months + s.pack_months
         found[f"{case.name}_found_pct"] = 100.0 * float(np.isfinite(s.delay_h).mean())
         found[f"{case.name}_median_delay_h"] = float(np.median(s.delay_h))
-        found[f"{case.name}_cause_named_pct"] = 100.0 * s.named / max(int(np.isfinite(s.delay_h).sum()), 1)
+        hits = max(int(np.isfinite(s.delay_h).sum()), 1)
+        found[f"{case.name}_cause_named_pct"] = 100.0 * s.named / hits
+        found |= {f"{case.name}_{vote}_votes_pct": 100.0 * n / hits for vote, n in s.votes.items()}
         found[f"{case.name}_threshold_median_delay_h"] = float(np.median(s.threshold_h))
         if case.ramp_h:
             found[f"{case.name}_found_at_pct"] = float(np.median(s.delay_h)) / case.ramp_h * 100.0 * case.size

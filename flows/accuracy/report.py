@@ -36,6 +36,7 @@ _GOALS: dict[str, tuple[float, float]] = {
     "flapping_most_incidents": (1.0, 1.0),
     "flapping_most_updates": (0.0, 5.0),
     "faulty_others_named_per_pack_month": (0.0, 0.1),
+    "*_cause_named_pct": (75.0, 100.0),
     "healthy_*_false_in_first_hour": (0.0, 0.0),
     "healthy_*_threshold_*": (0.0, np.inf),
     "healthy_*_false_per_pack_month": (0.0, 0.1),

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import orjson
 import pyarrow as pa
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from flows import fleet
 from flows.run import run_flow
 from flows.settings import FleetSettings, RecoverySettings
+from operators.kernels.kinds import KINDS
 from replay.source import ReplaySource, gather
 from schemas.arrow import LakeItem
 from schemas.events import Item, Tick
 from schemas.frames import FrameBlock
 
 SHARDS = 4
+VOTES = tuple(kind.name for kind in KINDS if not kind.opens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Told:
     opened_ns: int
     updated_ns: int
     cause: str
+    votes: tuple[str, ...]  # kinds that only vote, of its evidence
 
 
 def incidents_of(blocks: Iterable[FrameBlock], models: tuple[str, ...]) -> list[Told]:
@@ -66,5 +70,6 @@ class _Kept(StatelessSinkPartition[tuple[str, LakeItem]]):
 def _rows(batch: pa.RecordBatch) -> Iterator[Told]:
     names = [batch.column(name).to_pylist() for name in ("id", "vehicle_id", "kind", "subject")]
     causes = batch.column("cause").to_pylist()
+    votes = [tuple(v for v in VOTES if v in orjson.loads(e)) for e in batch.column("evidence").to_pylist()]
     times = [batch.column(name).cast(pa.int64()).to_pylist() for name in ("opened_ns", "updated_ns")]
-    return (Told(*row) for row in zip(*names, *times, causes, strict=True))
+    return (Told(*row) for row in zip(*names, *times, causes, votes, strict=True))
