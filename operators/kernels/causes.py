@@ -23,10 +23,10 @@ CAUSES = (
     "unexplained",
 )
 #        self  bal  res loose  cap wire cell temp cool  not
-PRIOR = (20.0, 8.0, 14.0, 10.0, 14.0, 6.0, 10.0, 8.0, 8.0, 2.0)  # fmt: skip
+PRIOR = (21.0, 7.0, 14.0, 10.0, 14.0, 6.0, 10.0, 8.0, 8.0, 2.0)  # fmt: skip
 CHANCES: dict[str, tuple[float, ...]] = {
     "leak":        (85.0, 85.0, 1.0, 1.0, 1.0, 1.0, 4.0, 0.2, 0.2, 10.0),
-    "leak_bleed":  (55.0, 80.0, 0.5, 0.5, 0.5, 0.5, 2.0, 0.2, 0.2, 5.0),  # of the size that a balancing resistor takes
+    "leak_bleed":  (55.0, 75.0, 0.5, 0.5, 0.5, 0.5, 2.0, 0.2, 0.2, 5.0),  # of the size that a balancing resistor takes
     "offset_low":  (70.0, 60.0, 3.0, 3.0, 25.0, 10.0, 40.0, 0.2, 0.2, 10.0),
     "offset_high": (0.5, 0.5, 3.0, 3.0, 10.0, 10.0, 40.0, 0.2, 0.2, 10.0),
     "spread":      (20.0, 20.0, 15.0, 15.0, 25.0, 60.0, 45.0, 0.2, 0.2, 30.0),

@@ -14,7 +14,7 @@ KIND_NAMES = sorted(kind.name for kind in KINDS)
     ("evidence", "cause"),
     [
         ({"leak": 0.4, "cell_spread": -0.02}, "self_discharge"),
-        ({"leak": 0.08, "cell_offset": -0.03}, "balancing_circuit"),
+        ({"leak": 0.08, "cell_offset": -0.03}, "self_discharge"),
         ({"resistance": 0.3}, "rising_resistance"),
         ({"resistance": 0.9, "probe_offset": 4.0}, "loose_connection"),
         ({"capacity": 0.08, "cell_undervoltage": 2.9}, "capacity_loss"),
@@ -27,6 +27,12 @@ KIND_NAMES = sorted(kind.name for kind in KINDS)
 )
 def test_evidence_speaks_for_its_cause(evidence: dict[str, float], cause: str) -> None:
     assert next(iter(judge(evidence))) == cause
+
+
+def test_a_leak_of_a_bleed_s_size_leaves_the_balancing_circuit_likely() -> None:
+    small, large = judge({"leak": 0.1}), judge({"leak": 0.5})
+    assert small["balancing_circuit"] > 0.3
+    assert large["balancing_circuit"] < 0.25
 
 
 def test_likelihoods_follow_bayes_rule() -> None:
