@@ -116,9 +116,7 @@ def step(
         if known.size:
             state = state._replace(hot_c=float(known.max()), cold_c=float(known.min()), known_ns=t_ns)
         state, request = _asked(cfg, state, soc, words, t_ns)
-    if request is None or now_ns - state.known_ns > cfg.unknown_s * _NS:
-        return _asked(cfg, state, soc, words, now_ns)
-    return state, request
+    return (state, request) if request is not None else _asked(cfg, state, soc, words, now_ns)
 
 
 def _asked(cfg: ThermalConfig, state: State, soc: Soc, words: Words, t_ns: int) -> tuple[State, Request]:

@@ -251,6 +251,27 @@ def test_a_pack_says_how_it_is_balanced_unless_told() -> None:
     assert balancing_config(nmc, by="charge").start == pytest.approx(0.01 * nmc.usable_ah)
     assert balancing_config(lfp, by="voltage").start == 0.03
     assert balancing_config(nmc).floor_v == pytest.approx(3.3)
+    quarter_w = nmc.series / 4 * float(np.median(nmc.ocv.v)) * 0.2
+    assert balancing_config(nmc, bleed_a=0.2).budget_w == pytest.approx(quarter_w)
+    assert balancing_config(nmc, budget_w=3.0).budget_w == 3.0
+
+
+@pytest.mark.parametrize(("first", "why"), [(290, "neither at rest nor charging"), (300, "measuring")])
+def test_rest_is_that_of_each_frame_and_not_of_the_blocks_end(first: int, why: str) -> None:
+    block = frames(np.arange(0.0, 400.0), cell_v=3.7, context={"drive_state": np.zeros(400, np.int8)})
+    soc = Soc(int(block.t_ns[399]), 0.5, 0.01, "ocv", np.full(4, 0.5), 0.001, 399.0, 0.0)  # rests since the first frame
+    part = block.take(slice(first, first + 1))
+    t_ns = int(part.t_ns[0])
+    assert balancing.step(NMC, fresh_state(NMC), part, (soc, Words(t_ns)), t_ns)[1].why == why
+
+
+@pytest.mark.parametrize(
+    ("temp_c", "bleeds"), [(-10.0, True), (-10.1, False), (55.0, False), (54.9, True), (44.9, True)]
+)
+def test_the_bounds_of_temperature(temp_c: float, bleeds: bool) -> None:
+    bus = Bus(NMC)
+    assert any(any(m) for m in bus.run(30, temp_c=temp_c)) == bleeds
+    assert (bus.out.why == "too hot") == (temp_c > 55)
 
 
 _CELLS = st.tuples(*[st.sampled_from([3.70, 3.71, 3.73, 3.80])] * 3, st.sampled_from([3.70, 3.75, 3.0, math.nan]))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge import thermal
 from edge.local_soc import Soc
-from edge.thermal import Request, fresh_state, thermal_config
+from edge.thermal import Band, Request, fresh_state, thermal_config
 from edge.words import CHARGE, DRIVE, PARK, Words
 from schemas.pack import load_pack
 from tests.support.frames import NS, T0_NS, frames
@@ -117,6 +117,38 @@ def test_never_both_and_always_within_bounds(steps: list[tuple[float, str, float
         assert not (out.cooling and out.heating)
         if temp_c >= CFG.cool[mode].full_c:
             assert out.cooling == 1.0
+
+
+def test_heating_ends_above_its_begin_and_not_before_its_time() -> None:
+    bus, band = Bus(), CFG.heat[DRIVE]
+    assert bus.run(band.begin_c - 0.1).heating > 0
+    assert bus.run(25.0, seconds=59.9).heating == 0.2
+    assert bus.run(25.0, seconds=0.1).heating == 0.0
+    assert bus.run(band.begin_c - 0.1).heating > 0
+    assert bus.run(band.begin_c + band.back_c - 0.1, seconds=100).heating > 0
+    assert bus.run(band.begin_c + band.back_c).heating > 0
+    assert bus.run(band.begin_c + band.back_c + 0.1).heating == 0.0
+    assert bus.run(-20.0, soc=CFG.heat_soc).heating == 1.0
+
+
+def test_a_temperature_counts_for_half_a_minute_to_the_second() -> None:
+    for later_s, why in ((30.0, "-20.0 °C"), (30.1, "temperature unknown")):
+        bus = Bus()
+        bus.run(-20.0)
+        assert bus.run(math.nan, seconds=later_s).why == why
+
+
+def test_where_nothing_is_asked_nothing_is_on() -> None:
+    bus = Bus()
+    for temp_c, mode in ((25.0, DRIVE), (math.nan, PARK)):
+        bus.run(temp_c, mode, seconds=100)
+        assert not bus.state.cooling
+        assert not bus.state.heating
+
+
+def test_bands_of_a_pack_that_charges_fully_from_20_to_45_degrees() -> None:
+    assert CFG.cool == {CHARGE: Band(33, 43, 3), DRIVE: Band(37, 45, 3), PARK: Band(48, 53, 4)}
+    assert CFG.heat == {CHARGE: Band(15, 5, 2), DRIVE: Band(5, -5, 3)}
 
 
 def test_bands_follow_what_the_pack_takes() -> None:
