@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,7 @@ class Supervisor:
     told: list[Any] = field(default_factory=list)
     outside: dict[str, Any] = field(default_factory=dict)
     reports: dict[int, Told] = field(default_factory=dict)
+    untold: deque[int] = field(default_factory=deque)  # those that this telemetry process has not heard
     serviced: bool = False
     ready: bool = False
     shown: Shown = field(default_factory=dict)
@@ -92,6 +94,7 @@ class Supervisor:
                 self._start(child, now_ns)
         for message in self._heard(self.protection, now_ns):
             self._from_protection(message)
+        self._pass_on()
         for message in self._heard(self.telemetry, now_ns):
             self._from_telemetry(message)
         for word in self.control.asked():
@@ -138,8 +141,7 @@ class Supervisor:
         else:
             if self.outside:
                 child.link.tell({"kind": "limits", **self.outside})
-            for report in self.reports.values():
-                child.link.tell(report)
+            self.untold = deque(self.reports)
 
     def _heard(self, child: Child, now_ns: int) -> list[Told]:
         messages = list(child.link.hear()) if child.link is not None else []
@@ -174,7 +176,7 @@ class Supervisor:
             self.journal.say(ERROR, f"the protection process refuses to start: {message['text']}")
         if kind == "alert" or (kind == "decision" and message["tier"] != _STATE):
             self._report(message)
-        if kind != "refused" and self.telemetry.link is not None:
+        elif kind != "refused" and self.telemetry.link is not None:
             self.telemetry.link.tell(message)
 
     def _report(self, message: Told) -> None:
@@ -184,9 +186,18 @@ class Supervisor:
         if "since_ns" in message:  # of the monotonic clock, which says nothing elsewhere
             message["since_ns"] += wall_ns - self.now()
         self.reports[self._next] = message
+        self.untold.append(self._next)
         self._next += 1
         if len(self.reports) > _MOST_REPORTS:
             del self.reports[next(iter(self.reports))]
+
+    def _pass_on(self) -> None:
+        """Tell telemetry of the reports that it has not heard, as far as it takes them now."""
+        while self.untold and self.telemetry.link is not None:
+            report = self.reports.get(self.untold[0])
+            if report is not None and not self.telemetry.link.tell(report):
+                return
+            self.untold.popleft()
 
     def _from_telemetry(self, message: Told) -> None:
         kind = message.get("kind")

@@ -228,9 +228,9 @@ def test_decisions_go_to_the_journal_and_to_telemetry_with_a_number_and_the_time
     told = world.telemetry.inner
     assert told is not None
     got = [message for message in told.hear() if message["kind"] != "beat"]
-    assert [message.get("number") for message in got] == [0, None, 1], "a state is no report"
-    assert got[0]["at_ns"] == WALL_NS + 3 * S
-    assert got[0]["since_ns"] == WALL_NS + 1 * S
+    assert [message.get("number") for message in got] == [None, 0, 1], "a state is no report"
+    assert got[1]["at_ns"] == WALL_NS + 3 * S
+    assert got[1]["since_ns"] == WALL_NS + 1 * S
     assert "error: cell 5 …" in world.said.getvalue()
     assert "error: welded" in world.said.getvalue()
 
@@ -255,6 +255,21 @@ def test_what_waits_for_telemetry_is_bounded_and_the_newest_stay(world: World) -
         world.turn()
     assert len(world.supervisor.reports) == 256
     assert max(world.supervisor.reports) == 299
+
+
+def test_a_telemetry_that_is_slow_hears_every_report_in_time(world: World) -> None:
+    world.runs()
+    assert world.telemetry.link is not None
+    world.telemetry.link.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    for _ in range(10):
+        world.protection.says(*[DECISION] * 10)
+        world.turn()
+    heard: list[int] = []
+    for _ in range(100):
+        heard += [message["number"] for message in world.telemetry.hears("decision")]
+        world.turn()
+    assert heard == list(range(100))
+    assert world.telemetry.link.lost > 0
 
 
 def test_limits_from_outside_go_to_protection_for_as_long_as_they_hold_and_survive_restarts(world: World) -> None:
