@@ -54,7 +54,7 @@ class Smoothness:
 
 
 OF_HEALTH = Smoothness()
-OF_LIFE = Smoothness((1.5, 1.7), 1e-4)  # what ends a life is only partly to be seen: smoother
+OF_LIFE = Smoothness(ridge=1e-4)  # what ends a life is only partly to be seen: smoother
 
 
 @dataclass(frozen=True, slots=True, eq=False)
