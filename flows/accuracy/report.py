@@ -13,7 +13,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from flows.accuracy import bmw_i3, faults, leaf_cell, lg_hg2
+from flows.accuracy import bmw_i3, faults, leaf_cell, lg_hg2, prognosis
 from flows.accuracy.ev_faults import weak_cells
 from schemas.checked import ConfigError
 
@@ -22,10 +22,12 @@ SETS: dict[str, Callable[[Path], dict[str, float]]] = {
     "lg_hg2": lg_hg2.figures,
     "leaf_cell": leaf_cell.figures,
     "bmw_i3_trips": bmw_i3.figures,
+    "soh_features": prognosis.figures,
 }
 
 # What a figure should be, (at least, at most), by pattern of its name; the first that fits.
 _GOALS: dict[str, tuple[float, float]] = {
+    **prognosis.GOALS,
     "short_10_ohm_median_delay_h": (0.0, 4.0),
     "short_30_ohm_median_delay_h": (0.0, 8.0),
     "short_100_ohm_median_delay_h": (0.0, 40.0),

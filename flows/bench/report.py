@@ -17,7 +17,7 @@ from rich.table import Table
 from flows.accuracy.ev_faults import weak_cells
 from flows.accuracy.lg_hg2 import mean_rmse_pct, soc_lg_hg2
 from flows.accuracy.report import run_accuracy, run_diagnosis
-from flows.bench import prognostics, speed
+from flows.bench import models, prognostics, speed
 from flows.bench.kafka import Sizes as KafkaSizes
 from flows.bench.kafka import run_kafka
 from flows.bench.restart import resume_s
@@ -108,6 +108,10 @@ def _prognostics(_: Path, n: Sizes) -> dict[str, Any]:
     return prognostics.measure(n.sessions)
 
 
+def _models(data: Path, _: Sizes) -> dict[str, Any]:
+    return models.models(data)
+
+
 # Stage → what measures it, and the folder of recordings that it needs.
 STAGES: dict[str, tuple[Callable[[Path, Sizes], dict[str, Any]], str]] = {
     "fleet_10k": (_fleet_10k, ""),
@@ -122,6 +126,7 @@ STAGES: dict[str, tuple[Callable[[Path, Sizes], dict[str, Any]], str]] = {
     "weak_cells": (_weak_cells, "ev_faults"),
     "wire": (_wire, "ev_faults"),
     "prognostics": (_prognostics, ""),
+    "models": (_models, "soh_features"),
 }
 
 # What each figure should be: at least (+) or at most (-).

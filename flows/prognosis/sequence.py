@@ -1,8 +1,8 @@
 """A Transformer over the charges of a cell so far, beside trees: the same charges, the same folds (JAX, extra `jax`).
 
-Self-attention as Vaswani et al., "Attention is all you need" (2017), with norms before each part (Xiong et al., "On layer
-normalization in the Transformer architecture", 2020).  A token is one of the last charges, thinned; the last token's
-output, through one linear layer, is SOH.
+Self-attention as Vaswani et al., "Attention is all you need" (2017), with norms before each part (Xiong et al., "On
+layer normalization in the Transformer architecture", 2020).  A token is one of the last charges, thinned; the last
+token's output, through one linear layer, is SOH.
 """
 
 from __future__ import annotations
@@ -91,10 +91,12 @@ def fit(
         picked = draw.choice(rows, cfg.batch)
         y = jnp.asarray((soh[picked] - start) / scale, jnp.float32)
         params, moments = _step(cfg, params, moments, *_batch(z, tokens[picked]), y, jnp.float32(step))
-    return Sequence(cfg, middle, width, start, scale, params)
+    return Sequence(cfg, middle, width, start, scale, jax.tree.map(np.asarray, params))
 
 
-def predict(model: Sequence, x: Floats, tokens: NDArray[np.int64], rows: NDArray[np.int64], batch: int = 1024) -> Floats:
+def predict(
+    model: Sequence, x: Floats, tokens: NDArray[np.int64], rows: NDArray[np.int64], batch: int = 1024
+) -> Floats:
     """Give SOH (R,) of some rows; each for itself."""
     z = _scaled(x, model.middle, model.width)
     out = np.empty(len(rows))
@@ -169,7 +171,8 @@ def _apply(cfg: SequenceConfig, params: Params, z: jax.Array, here: jax.Array) -
         x = x + (seen @ v).transpose(0, 2, 1, 3).reshape(batch, tokens, -1) @ layer["out"]
         x = x + jax.nn.gelu(_norm(x, layer["norm2"]) @ layer["up"] + layer["bias"]) @ layer["down"]
     last = _norm(x[:, -1], params["norm"])
-    return (last @ params["head"])[:, 0] + params["offset"] + z[:, -1] @ params["plane"]
+    out: jax.Array = (last @ params["head"])[:, 0] + params["offset"] + z[:, -1] @ params["plane"]
+    return out
 
 
 @partial(jax.jit, static_argnums=0)

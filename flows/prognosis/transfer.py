@@ -11,28 +11,27 @@ from flows.prognosis import history, learn, rul
 from flows.prognosis.charges import Charges, Floats
 from flows.prognosis.features import LeakError
 from flows.prognosis.learn import Blend
-from flows.prognosis.rul import Lives
+from flows.prognosis.rul import LifeFit, Lives
 from flows.prognosis.soh import mape_pct
 
 FEW = 4  # lives of the new chemistry that are known
-_ROUNDS = 5  # times that few lives are drawn, since four say little
-_RIDGE = 30.0  # looks: how much of the new cells' own word it takes to bend the source's
-_SHIFT = 2.0
+_ROUNDS = 4  # times that few lives are drawn, since four say little
+_RESTRAINT = (0.5, 2.0, 2.0)  # cells: how many of the new ones it takes to bend each term of the source half-way
 _JUDGED = (0.15, 0.95)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Carried:
-    """A model of another set, and how its answers are bent for this one."""
+    """A model of another set bent for this one, and a model of this one's few lives; the answer is their mean."""
 
     source: str
-    blend: Blend
-    eol_soh: float
+    blend: Blend  # of the source's histories
     bend: Floats  # (3,) of 1, log cycles left as the source says, log cycles so far; added
+    own: LifeFit
 
 
 def histories(job: Lives, eol_soh: float) -> Floats:
-    """Give what histories say (N, len(history.NAMES)): it holds for cells of any chemistry, as charges' levels do not."""
+    """Give what histories say (N, len(history.NAMES)); unlike levels of charges it holds for any chemistry."""
     return np.array([history.of_history(*job.past(k), eol_soh) for k in range(len(job.cell))])
 
 
@@ -49,21 +48,25 @@ def nearest(target: Lives, known: NDArray[np.bool_], sources: dict[str, Lives]) 
 
 
 def carry(target: Lives, known: NDArray[np.bool_], name: str, source: Lives, seed: int) -> Carried:
-    """Fit on all lives of the source, and bend its answers to the looks `known` (N,) of the target, with restraint."""
+    """Fit on all lives of the source, bend its answers to the looks `known` (N,) of the target, each cell counting one.
+
+    Beside it stands what the few lives say alone: either is off in its own way.
+    """
     eol = rul.fleet_of(source, np.ones(len(source.cell), np.bool_)).eol_soh
     blend = learn.fit(histories(source, eol), np.log(source.left), source.cell, seed, learn.OF_LIFE)
-    own_eol = rul.fleet_of(target, known).eol_soh
-    said = learn.predict(blend, histories(target, own_eol)[known])
-    a = _terms(said, target.cycle[known])
-    restraint = _RIDGE * np.diag([1.0 / _SHIFT, 1.0, 1.0])
-    bend = np.linalg.solve(a.T @ a + restraint, a.T @ (np.log(target.left[known]) - said))
-    return Carried(name, blend, own_eol, bend)
+    own = rul.fit(target, known, seed)
+    said = learn.predict(blend, histories(target, own.fleet.eol_soh)[known])
+    a, weight = _terms(said, target.cycle[known]), 1.0 / np.bincount(target.cell[known])[target.cell[known]]
+    off = np.log(target.left[known]) - said
+    bend = np.linalg.solve(a.T @ (a * weight[:, None]) + np.diag(_RESTRAINT), a.T @ (weight * off))
+    return Carried(name, blend, np.asarray(bend, np.float64), own)
 
 
 def say(model: Carried, target: Lives) -> Floats:
     """Give log cycles left (N,) of every look."""
-    said = learn.predict(model.blend, histories(target, model.eol_soh))
-    return np.asarray(said + _terms(said, target.cycle) @ model.bend)
+    said = learn.predict(model.blend, histories(target, model.own.fleet.eol_soh))
+    own = learn.predict(model.own.blend, rul.inputs_of(target, model.own.fleet))
+    return np.asarray(0.5 * (said + _terms(said, target.cycle) @ model.bend + own))
 
 
 def gain(sets: dict[str, Charges], seed: int) -> dict[str, float]:
@@ -80,7 +83,7 @@ def gain(sets: dict[str, Charges], seed: int) -> dict[str, float]:
             continue
         if np.unique(job.cell).size > FEW:
             known_lives[name] = job
-    found = {}
+    found: dict[str, float] = {}
     for name, job in known_lives.items():
         others = {k: v for k, v in known_lives.items() if k != name}
         if not others:
@@ -92,10 +95,9 @@ def gain(sets: dict[str, Charges], seed: int) -> dict[str, float]:
             source = nearest(job, known, others)
             share = job.cycle / job.life
             judged = ~known & (share >= _JUDGED[0]) & (share <= _JUDGED[1])
-            alone = rul.fit(job, known, seed)
-            own = learn.predict(alone.blend, rul.inputs_of(job, alone.fleet))
-            carried = say(carry(job, known, source, others[source], seed), job)
-            errors.append([mape_pct(np.exp(p)[judged], job.left[judged]) for p in (own, carried)])
+            model = carry(job, known, source, others[source], seed)
+            alone = learn.predict(model.own.blend, rul.inputs_of(job, model.own.fleet))
+            errors.append([mape_pct(np.exp(p)[judged], job.left[judged]) for p in (alone, say(model, job))])
         alone_pct, carried_pct = np.mean(errors, axis=0)
         said = name.lower().replace("-", "_")
         found |= {
@@ -106,5 +108,5 @@ def gain(sets: dict[str, Charges], seed: int) -> dict[str, float]:
 
 
 def _terms(said: Floats, cycle: Floats) -> Floats:
-    centred = said - 6.0, np.log(np.maximum(cycle, 1.0)) - 6.0  # a few hundred cycles: keeps the restraint on a bend
+    centred = said - 6.0, np.log(np.maximum(cycle, 1.0)) - 6.0  # from 400 cycles, so that the first term is a shift
     return np.column_stack([np.ones(len(said)), *centred])

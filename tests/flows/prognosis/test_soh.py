@@ -1,13 +1,10 @@
-"""A model of health against doing without one, on cells that it never saw; recorded sets at the end."""
+"""A model of health against doing without one, on cells that it never saw."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flows.prognosis.charges import read_sets
 from flows.prognosis.soh import baselines, gate, held_out, mape_pct, metrics, task
 from flows.prognosis.split import by_cell, by_protocol
 from tests.support.charges import fading
@@ -55,13 +52,3 @@ def test_the_mean_of_other_cells_is_the_dummy() -> None:
     dummy = baselines(job, charges, fold)["dummy_mean"]
     assert dummy[fold == 0][0] == pytest.approx(job.soh[fold != 0].mean())
     assert mape_pct(np.array([1.1]), np.array([1.0])) == pytest.approx(10.0)
-
-
-@pytest.mark.slow
-def test_health_of_recorded_cells_is_right_to_one_percent_without_any_count(data_dir: Path) -> None:
-    charges = read_sets(data_dir, ["TJU-2"])["TJU-2"]
-    job = task(charges, "charge")
-    fold = by_cell(charges, 1)[job.rows]
-    found = metrics(job, charges, fold, held_out(job, fold, 1))
-    assert found["mape_pct"] <= 0.6
-    assert gate(found) == []

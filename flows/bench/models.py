@@ -1,0 +1,160 @@
+"""Which model of health for edge, stream and batch: error, direction, memory and energy of four on the same charges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xgboost as xgb
+from numpy.typing import NDArray
+
+from flows.prognosis import learn, soh
+from flows.prognosis.card import WATTS, cost_of_one, spending
+from flows.prognosis.charges import Charges, Floats, read_sets
+from flows.prognosis.split import Fold, by_cell
+
+SET, INPUTS, SEED = "XJTU", "count", 1
+AHEAD = 50  # charges, over which a direction is asked
+MOVED = 0.01  # SOH: twice what a capacity test repeats to; a smaller change has no direction that anyone measured
+_BATCH = 1024
+_ROUNDS = 50
+Predict = Callable[[Floats], Floats]
+# Fits best where: what is installed there, and what a prediction may cost.
+_FOR = {
+    "line": "edge: numpy alone",
+    "trees": "stream: smallest cost a row in a batch",
+    "blend": "batch, and stream where the error counts (what `ibms train soh` makes)",
+    "transformer": "batch, beside the blend as a second opinion; never on the edge",
+}
+
+
+def models(data: Path) -> dict[str, Any]:
+    """Measure each model by folds over cells of XJTU; a Transformer is left out where JAX is not installed.
+
+    Energy is processor seconds times a stated power, and what the processor's own counter says where it is readable.
+    """
+    charges = read_sets(data, [SET])[SET]
+    job, fold = soh.task(charges, INPUTS), by_cell(charges, SEED)
+    down = _direction(np.linspace(1.0, 0.0, len(charges)), charges)
+    found: dict[str, Any] = {
+        "models_seed": float(SEED), "models_watts_per_core": WATTS, "always_down_mda": down[0],
+        "always_down_moved_mda": down[1],
+    }  # fmt: skip
+    kinds: dict[str, Callable[[], tuple[Floats, Any]]] = {
+        "line": lambda: _line(job, fold),
+        "trees": lambda: _trees(job, fold),
+        "blend": lambda: _blend(job, fold),
+    }
+    if find_spec("jax"):
+        kinds["transformer"] = lambda: _transformer(charges, fold)
+    for kind, run in kinds.items():
+        with spending() as spent:
+            predicted, payload = run()
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:  # a process that does nothing else
+            served = process.submit(_serve, kind, payload, job.x[:_BATCH]).result()
+        mda, moved = _direction(predicted, charges)
+        found[f"model_{kind}"] = {
+            "mape_pct": soh.mape_pct(predicted, job.soh),
+            "mda": mda,
+            "mda_where_moved": moved,
+            "train_five_folds_cpu_s": spent["cpu_s"],
+            "train_five_folds_j": spent["energy_j"],
+            **({"train_five_folds_rapl_j": spent["rapl_package_j"]} if "rapl_package_j" in spent else {}),
+            **served,
+            "best_for": [_FOR[kind]],
+        }
+    return found
+
+
+def _direction(predicted: Floats, charges: Charges) -> tuple[float, float]:
+    """Say how often the change over AHEAD charges has the right sign: of all, and where capacity moved."""
+    at = np.flatnonzero(charges.cell[AHEAD:] == charges.cell[:-AHEAD])
+    truth, said = (v[at + AHEAD] - v[at] for v in (charges.soh, predicted))
+    right, moved = np.sign(truth) == np.sign(said), np.abs(truth) > MOVED
+    return float(right.mean()), float(right[moved].mean())
+
+
+def _folds(
+    job: soh.Task, fold: Fold, fit: Callable[[Floats, Floats, NDArray[np.int32]], Any], kind: str
+) -> tuple[Floats, Any]:
+    """Predict every row by a model of other cells; gives the last model too."""
+    out, payload = np.empty(len(job.soh)), None
+    for one in np.unique(fold):
+        test = fold == one
+        rows = np.flatnonzero(~test)[learn.thin(job.cell[~test])]
+        payload = fit(job.x[rows], job.soh[rows], job.cell[rows])
+        out[test] = _ready(kind, payload)(job.x[test])
+    return out, payload
+
+
+def _line(job: soh.Task, fold: Fold) -> tuple[Floats, Any]:
+    def fit(x: Floats, y: Floats, _: NDArray[np.int32]) -> Any:  # noqa: ANN401 - what a process is given
+        middle, width = np.nan_to_num(np.nanmean(x, axis=0)), np.nanstd(x, axis=0)
+        width = np.where(width > 0, width, np.inf)
+        a = np.column_stack([np.nan_to_num((x - middle) / width), np.ones(len(x))])
+        return middle, width, np.linalg.solve(a.T @ a + 1e-6 * len(a) * np.eye(a.shape[1]), a.T @ y)
+
+    return _folds(job, fold, fit, "line")
+
+
+def _trees(job: soh.Task, fold: Fold) -> tuple[Floats, Any]:
+    def fit(x: Floats, y: Floats, _: NDArray[np.int32]) -> Any:  # noqa: ANN401 - as above
+        trees = xgb.train({**learn.TREES, "seed": SEED}, xgb.DMatrix(x, label=y), learn.ROUNDS)
+        return bytes(trees.save_raw("ubj"))
+
+    return _folds(job, fold, fit, "trees")
+
+
+def _blend(job: soh.Task, fold: Fold) -> tuple[Floats, Any]:
+    def fit(x: Floats, y: Floats, cell: NDArray[np.int32]) -> Any:  # noqa: ANN401 - as above
+        blend = learn.fit(x, y, cell, SEED)
+        return bytes(blend.trees.save_raw("ubj")), blend.smooth
+
+    return _folds(job, fold, fit, "blend")
+
+
+def _transformer(charges: Charges, fold: Fold) -> tuple[Floats, Any]:
+    from flows.prognosis import sequence  # noqa: PLC0415 - JAX is an extra
+
+    return sequence.out_of_fold(sequence.SequenceConfig(), charges, fold, SEED)
+
+
+def _ready(kind: str, payload: Any) -> Predict:  # noqa: ANN401 - what a process is given
+    """Load a model once; gives what predicts with it."""
+    if kind == "line":
+        middle, width, beta = payload
+        return lambda x: np.asarray(np.column_stack([np.nan_to_num((x - middle) / width), np.ones(len(x))]) @ beta)
+    if kind == "transformer":
+        from flows.prognosis import sequence  # noqa: PLC0415 - JAX is an extra
+
+        def attend(x: Floats) -> Floats:
+            tokens = np.repeat(np.arange(len(x))[:, None], payload.cfg.tokens, axis=1)
+            return sequence.predict(payload, x, tokens, np.arange(len(x)))
+
+        return attend
+    trees = xgb.Booster({"nthread": 1})
+    trees.load_model(bytearray(payload if kind == "trees" else payload[0]))
+    if kind == "trees":
+        return lambda x: learn.predict_trees(trees, x)
+    blend = learn.Blend(trees, payload[1])
+    return lambda x: learn.predict(blend, x)
+
+
+def _serve(kind: str, payload: Any, x: Floats) -> dict[str, float]:  # noqa: ANN401 - what a process is given
+    """Measure predictions in a process of their own: processor time and joule of one and of many, highest memory."""
+    say = _ready(kind, payload)
+    one, many = cost_of_one(lambda: say(x[:1]), _ROUNDS), cost_of_one(lambda: say(x), _ROUNDS)
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # ru_maxrss would hold the parent's too
+    peak_kib = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+    return {
+        "one_us": 1e6 * one["cpu_s"],
+        "one_mj": 1e3 * one["energy_j"],
+        "row_of_1024_us": 1e6 * many["cpu_s"] / len(x),
+        "row_of_1024_mj": 1e3 * many["energy_j"] / len(x),
+        "serve_peak_mb": peak_kib / 1024.0,
+    }
