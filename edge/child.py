@@ -14,7 +14,7 @@ from edge.link import Link, pair
 
 PAUSES_S = (0.0, 0.5, 1.0, 2.0, 5.0)  # before the first start again, the second …
 CALM_S = 60.0  # of a run, after which its end is no repeat of the one before
-START_S = 10.0  # until the first word, where nothing else is said
+START_S = 20.0  # until the first word, where nothing else is said: a small box that is busy imports slowly
 _NS = 10**9
 _STARTER = "edge.start"
 

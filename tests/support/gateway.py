@@ -24,7 +24,7 @@ from edge.plant import Plant
 from edge.priority import urgent
 from schemas.pack import load_pack
 
-PATIENCE_S = 20.0  # other test processes want the processor too
+PATIENCE_S = 60.0  # other test processes want the processor too
 PACK = "generic-nmc@6c2t60ah"
 PERIOD_S = 0.1
 # Longer than on a vehicle: five of them without a word are silence, and a loaded machine stops a process for longer.
