@@ -11,7 +11,8 @@ from bytewax.operators import KeyedStream
 from operators.fleet_model import FleetModel
 from operators.kernels import anomaly as kernel
 from operators.kernels import drift
-from operators.shard import Packs, Step, Told, shard_step
+from operators.shard import Packs, Told, shard_step
+from operators.step import Step
 from schemas.events import Item, Rows
 from schemas.pack import PackModel
 

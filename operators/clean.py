@@ -14,7 +14,8 @@ from operators.kernels import clean as kernel
 from operators.kernels.clean import CleanConfig, CleanState
 from operators.kernels.lines import ADOPT, OPEN
 from operators.kernels.pool import Pool
-from operators.shard import COPY, Packs, Slots, Step, Told, shard_step
+from operators.shard import COPY, Packs, Told, shard_step
+from operators.step import Slots, Step
 from schemas.events import DeadLetter, Gap, Item, Rows
 from schemas.frames import FrameBlock, make_block
 from schemas.ids import dead_letter_id, record_id

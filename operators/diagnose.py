@@ -8,7 +8,8 @@ from bytewax.operators import KeyedStream
 
 from operators.kernels import diagnose as kernel
 from operators.kernels.extremes import extremes
-from operators.shard import Packs, Slots, Step, Told, shard_step
+from operators.shard import Packs, Told, shard_step
+from operators.step import Slots, Step
 from schemas.events import Item, Rows
 from schemas.frames import FrameBlock
 from schemas.pack import PackModel, load_pack

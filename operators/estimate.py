@@ -9,7 +9,8 @@ from bytewax.operators import KeyedStream
 from operators.kernels import estimate as kernel
 from operators.kernels.estimate import EstimateConfig, EstimateState
 from operators.kernels.parameters import parameters
-from operators.shard import Packs, Slots, Step, Told, shard_step
+from operators.shard import Packs, Told, shard_step
+from operators.step import Slots, Step
 from schemas.events import Item
 from schemas.frames import FrameBlock
 from schemas.pack import PackModel, load_pack

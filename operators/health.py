@@ -16,7 +16,8 @@ from operators.kernels import evidence
 from operators.kernels import health as kernel
 from operators.kernels.evidence import EvidenceConfig, words
 from operators.kernels.health import HealthConfig
-from operators.shard import Packs, Slots, Step, shard_step
+from operators.shard import Packs, shard_step
+from operators.step import Slots, Step
 from schemas.events import Incident, Item, Rows
 from schemas.ids import record_id
 from schemas.pack import PackModel

@@ -17,7 +17,8 @@ from bytewax.operators import KeyedStream
 from numpy.typing import NDArray
 
 from operators.kernels.fingerprint import FingerprintConfig, agreement, pattern
-from operators.shard import Packs, Slots, Step, shard_step
+from operators.shard import Packs, shard_step
+from operators.step import Slots, Step
 from schemas.events import Incident, Item, Rows
 from schemas.ids import record_id
 from schemas.pack import PackModel

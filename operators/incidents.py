@@ -15,7 +15,8 @@ from operators.kernels import incidents as kernel
 from operators.kernels import revise
 from operators.kernels.lines import DROP, OPEN
 from operators.kernels.revise import Copy, settle
-from operators.shard import Packs, Slots, Step, Told, shard_step
+from operators.shard import Packs, Told, shard_step
+from operators.step import Slots, Step
 from schemas.events import Incident, Item, Rows
 from schemas.pack import PackModel, load_pack
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.kernels import sessions
-from operators.shard import Slots
+from operators.step import Slots
 from schemas.events import Session
 from schemas.frames import FrameBlock
 from schemas.pack import GRID_SOC, GRID_TEMP_C, PackModel

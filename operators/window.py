@@ -14,7 +14,8 @@ from operators.kernels import power, sessions, window
 from operators.kernels.lines import DROP, OPEN
 from operators.kernels.sessions import KINDS
 from operators.session_records import full_v, record
-from operators.shard import Packs, Slots, Step, Told, shard_step
+from operators.shard import Packs, Told, shard_step
+from operators.step import Slots, Step
 from schemas.events import Item, Rows, Session
 from schemas.frames import LIVE, FrameBlock
 from schemas.ids import record_id

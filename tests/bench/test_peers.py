@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
-from operators.shard import Slots
+from operators.step import Slots
 from schemas.events import Rows
 from schemas.wire_json import encode_json
 from tests.bench.peers import environments, run

@@ -20,7 +20,8 @@ from edge.sender import Sender, SenderSettings
 from flows.kafka_source import Input, KafkaSource
 from operators.clean import CleanStep
 from operators.kernels.clean import CleanConfig
-from operators.shard import ShardLogic, Slots
+from operators.shard import ShardLogic
+from operators.step import Slots
 from schemas.frames import BACKFILL, LIVE, FrameBlock, concat
 from schemas.pack import PackModel, load_pack
 from schemas.wire import decode

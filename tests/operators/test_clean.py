@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from operators.clean import CleanStep
 from operators.kernels.clean import CleanConfig
-from operators.shard import ShardLogic, Slots
+from operators.shard import ShardLogic
+from operators.step import Slots
 from schemas.events import DeadLetter, Gap, Item, Tick
 from schemas.frames import BACKFILL, FrameBlock, make_block
 from schemas.pack import PackModel, load_pack

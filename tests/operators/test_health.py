@@ -11,7 +11,8 @@ from operators.health import HealthStep, Judge, Said
 from operators.identity import SESSIONS
 from operators.kernels.evidence import EvidenceConfig
 from operators.kernels.health import HealthConfig
-from operators.shard import ShardLogic, Slots
+from operators.shard import ShardLogic
+from operators.step import Slots
 from schemas.arrow import Provenance, to_arrow
 from schemas.events import Incident, Item, Rows
 from schemas.pack import PackModel, load_pack

@@ -18,7 +18,7 @@ from operators.kernels.diagnose import DiagnoseConfig
 from operators.kernels.estimate import EstimateConfig
 from operators.kernels.incidents import IncidentsConfig
 from operators.kernels.kinds import INDEX
-from operators.shard import Slots, Step
+from operators.step import Slots, Step
 from replay.simulate.faults import Fault
 from replay.simulate.fleet import START_NS, FleetConfig, simulate, vehicle_id
 from schemas.events import Incident, Item, Rows

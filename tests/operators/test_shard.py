@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from operators.shard import EVICT, EVICT_AFTER_NS, ShardLogic, Slots, Step, to_shards
+from operators.shard import EVICT, EVICT_AFTER_NS, ShardLogic, to_shards
+from operators.step import Slots, Step
 from schemas.events import Gap, Item, Rows, Tick
 from schemas.frames import FrameBlock
 from schemas.ids import hash64, shard_of

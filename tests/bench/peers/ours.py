@@ -19,7 +19,8 @@ from flows.kafka_source import Input, KafkaSource
 from flows.run import run_flow
 from flows.settings import RecoverySettings
 from flows.ticks import TickSource, to_every_shard
-from operators.shard import Step, shard_step, to_shards
+from operators.shard import shard_step, to_shards
+from operators.step import Step
 from schemas.events import Item, Rows, Tick
 from schemas.frames import FrameBlock
 from schemas.pack import load_pack
