@@ -12,13 +12,14 @@ _SOURCES = ("operators/kernels", "replay/simulate")
 
 
 def use_kernel_cache() -> Path:
-    """Set NUMBA_CACHE_DIR to a folder named after a hash of all kernel sources and numba's version.
+    """Set NUMBA_CACHE_DIR to a folder named after a hash of all kernel sources, where they lie, and numba's version.
 
-    numba does not notice an edited helper in another file; a folder per source state does.  Must run
+    numba does not notice an edited helper in another file; a folder per source state does.  It looks by path too, so
+    what another copy of the same sources compiled is of no use to this one.  Must run
     before numba is imported; a folder that the environment names already is left as it is.
     """
     if "NUMBA_CACHE_DIR" not in os.environ:
-        digest = blake2b(version("numba").encode(), digest_size=8)
+        digest = blake2b(f"{version('numba')}\0{_ROOT}".encode(), digest_size=8)
         for source in sorted(p for folder in _SOURCES for p in (_ROOT / folder).glob("*.py")):
             digest.update(source.name.encode() + b"\0" + source.read_bytes())
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,11 +32,13 @@ HANG_S = 10.0  # without a tick at the sinks
 SETTLE_S = 20.0  # from the first sign of life, in which a run is not judged: kernels are read in with the first frames
 START_S = 180.0  # until the first tick: kernels, snapshots of a large fleet, records read back
 END_S = 60.0  # from the end of one process to the end of the last
-CALM_S = 60.0  # of a run, after which its end is no repeat of the one before
+CALM_S = 60.0  # of a run that has settled, after which its end is no repeat of the one before
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+_PATIENT = 4  # how often SETTLE_S doubles at most, while starts fail one after the other
 _LOOK_S = 0.2
 _LAST_WORDS_S = 2.0  # after a process has failed: the one that knows why may not be the first to end
 _BAD_CONFIG = 2
+_ROOM_BYTES = 16 << 20  # a snapshot needs more
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
@@ -46,6 +49,7 @@ class Watch:
     began: float
     hang_s: float = HANG_S
     start_s: float = START_S
+    settle_s: float = SETTLE_S
     alive_at: float = 0.0
     judged_from: float = 0.0
     _seen: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +66,7 @@ class Watch:
             if any(sign) and self._seen.get(name) != sign:
                 self._seen[name] = sign
                 self.alive_at = now
-                self.judged_from = self.judged_from or now + SETTLE_S
+                self.judged_from = self.judged_from or now + self.settle_s
         if not self.alive_at:
             return now - self.began > self.start_s
         return now > self.judged_from and now - self.alive_at > self.hang_s + grace_s
@@ -97,7 +101,8 @@ def _rounds(settings: RunSettings, directory: Path, config: Path, processes: int
     failed = 0
     while True:
         began = time.monotonic()
-        why, codes = _round(directory, config, processes, ending)
+        settle_s = SETTLE_S * 2 ** min(failed, _PATIENT)  # a machine too busy to settle needs time, not another start
+        why, codes = _round(directory, config, processes, ending, settle_s)
         if ending:
             log.say("stopped", signal=signal.Signals(ending[0]).name)
             return 0
@@ -107,7 +112,8 @@ def _rounds(settings: RunSettings, directory: Path, config: Path, processes: int
             return 0
         if _BAD_CONFIG in codes:
             return _BAD_CONFIG
-        failed = 0 if time.monotonic() - began > CALM_S else failed + 1
+        why = "; ".join([why, *_full(directory, *([settings.lake.dir] if "lake" in settings.outputs else []))])
+        failed = 0 if time.monotonic() - began > CALM_S + settle_s else failed + 1
         pause = _PAUSES_S[min(max(failed - 1, 0), len(_PAUSES_S) - 1)]
         log.say("restart", why=why, codes=codes, in_s=pause)
         sys.stderr.write(f"ibms: {why}: all processes start again in {pause:.0f} s\n")
@@ -116,7 +122,9 @@ def _rounds(settings: RunSettings, directory: Path, config: Path, processes: int
             time.sleep(_LOOK_S)
 
 
-def _round(directory: Path, config: Path, processes: int, ending: Sequence[int]) -> tuple[str, list[int]]:
+def _round(
+    directory: Path, config: Path, processes: int, ending: Sequence[int], settle_s: float
+) -> tuple[str, list[int]]:
     """Run all processes once; gives why it is over, and how those ended that did so by themselves."""
     folder = directory / PROGRESS
     for old in folder.glob("process-*"):
@@ -128,7 +136,7 @@ def _round(directory: Path, config: Path, processes: int, ending: Sequence[int])
         subprocess.Popen([*common, *cluster, *(["--process", str(i)] if cluster else [])], start_new_session=True)
         for i in range(processes)
     ]
-    watch = Watch(time.monotonic())
+    watch = Watch(time.monotonic(), settle_s=settle_s)
     try:
         while True:
             codes = [c.poll() for c in children]
@@ -151,6 +159,12 @@ def _round(directory: Path, config: Path, processes: int, ending: Sequence[int])
                 child.send_signal(signal.SIGKILL)  # as safe as any other end, and it cannot hang
         for child in children:
             child.wait()
+
+
+def _full(*places: Path) -> list[str]:
+    """Name the disks without room: what the recovery store's own code meets there is lost with its process."""
+    there = (next(p for p in (place.absolute(), *place.absolute().parents) if p.exists()) for place in places)
+    return [f"no room under {place}" for place in there if shutil.disk_usage(place).free < _ROOM_BYTES]
 
 
 def _last_words(children: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_the_same_sources_share_a_folder(project: Path, monkeypatch: pytest.Monk
 def test_any_edited_kernel_gets_a_folder_of_its_own(project: Path, monkeypatch: pytest.MonkeyPatch, edit: str) -> None:
     first = _named(monkeypatch)
     (project / edit).write_text("x = 2\n")
+    assert _named(monkeypatch) != first
+
+
+def test_a_copy_elsewhere_gets_a_folder_of_its_own(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _named(monkeypatch)
+    shutil.copytree(project / "operators", project / "copy" / "operators")
+    shutil.copytree(project / "replay", project / "copy" / "replay")
+    monkeypatch.setattr(cache, "_ROOT", project / "copy")
     assert _named(monkeypatch) != first
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from flows import supervisor
 from flows.supervisor import Watch, supervise
 from schemas.checked import ConfigError
 
@@ -45,6 +46,29 @@ def test_a_run_is_not_judged_while_the_first_frames_read_the_kernels_in() -> Non
     assert not watch.hung(1.0, [_beat(1, 100.0)])
     assert not watch.hung(20.9, [_beat(1, 100.0)])
     assert watch.hung(21.1, [_beat(1, 100.0)])
+
+
+def test_a_run_whose_starts_have_failed_is_given_longer_to_settle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def round_(_directory: Path, _config: Path, _n: int, ending: list[int], settle_s: float) -> tuple[str, list[int]]:
+        given.append(settle_s)
+        if len(given) == 7:
+            ending.append(signal.SIGTERM)
+        return "no tick has reached the sinks for 10 s", []
+
+    monkeypatch.setattr(supervisor, "_round", round_)
+    monkeypatch.setattr(supervisor, "_PAUSES_S", (0.0,))
+    monkeypatch.setattr(supervisor, "_warm", lambda: None)
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert supervise(_config(tmp_path, ticks=True, recovery=True), 1) == 0
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    assert given == [20, 40, 80, 160, 320, 320, 320]
 
 
 def test_the_last_process_of_a_run_that_ends_has_longer() -> None:
@@ -96,9 +120,15 @@ def test_a_store_has_one_supervisor(tmp_path: Path) -> None:
             supervise(config, 1)
 
 
-def _child(supervisor: int) -> list[str]:
+def test_a_disk_without_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert supervisor._full(tmp_path, tmp_path / "lake") == []
+    monkeypatch.setattr(supervisor, "_ROOM_BYTES", 1 << 62)
+    assert supervisor._full(tmp_path / "not" / "yet") == [f"no room under {tmp_path}"]
+
+
+def _child(parent: int) -> list[str]:
     then = "print('on', flush=True); import time; time.sleep(60)"
-    return [sys.executable, "-c", f"from flows.supervisor import end_with; end_with({supervisor}); {then}"]
+    return [sys.executable, "-c", f"from flows.supervisor import end_with; end_with({parent}); {then}"]
 
 
 def test_a_process_ends_with_its_supervisor_however_that_ends() -> None:
@@ -107,11 +137,11 @@ def test_a_process_ends_with_its_supervisor_however_that_ends() -> None:
         f"child = subprocess.Popen([a.replace('PID', str(os.getpid())) for a in {_child(0)!r}]); "
         "print(child.pid, flush=True); time.sleep(60)"
     ).replace("end_with(0)", "end_with(PID)")
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as supervisor:
-        assert supervisor.stdout is not None
-        pid = int(supervisor.stdout.readline())
-        assert supervisor.stdout.readline() == "on\n"
-        supervisor.kill()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert parent.stdout.readline() == "on\n"
+        parent.kill()
     end = time.monotonic() + 10
     while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
         time.sleep(0.05)
