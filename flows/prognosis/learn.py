@@ -193,8 +193,16 @@ def fit_interval(predicted: Floats, truth: Floats, cell: NDArray[np.int32], leve
     score = off / np.interp(predicted, at, scale)
     cells = np.unique(cell).size
     tail = 0.5 * (1.0 - min(level * (1.0 + 1.0 / cells), 1.0))
-    low, high = np.quantile(score, (tail, 1.0 - tail))
-    return Interval(at, scale, float(low), float(high))
+    low, high = (_quantile_of_cells(score, cell, q) for q in (tail, 1.0 - tail))
+    return Interval(at, scale, low, high)
+
+
+def _quantile_of_cells(values: Floats, cell: Cells, share: float) -> float:
+    """Give the value that `share` of the rows (N,) lie below, where cells count alike, however long they lived."""
+    weight = 1.0 / np.bincount(cell)[cell]
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weight[order]) - 0.5 * weight[order]
+    return float(np.interp(share * weight.sum(), below, values[order]))
 
 
 def bounds(interval: Interval, predicted: Floats) -> tuple[Floats, Floats]:

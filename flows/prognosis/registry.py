@@ -103,7 +103,7 @@ def run_list(models: Path, *, as_json: bool) -> None:
     table = Table("name", "model", "place", "error %", "covers %", "data", "gate", box=None)
     for row in rows:
         found = row["metrics"]
-        figures = (f"{found[k]:.3g}" for k in ("error_pct", "interval_90_covers_pct"))
+        figures = (f"{found[k]:.3g}" for k in ("error_pct", "interval_90_covers_mean_of_cells_pct"))
         table.add_row(row["name"], row["model"], row["place"], *figures, row["data"]["hash"], _told(row["gate"]))
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
 

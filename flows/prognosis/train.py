@@ -45,7 +45,7 @@ def run_train(options: TrainOptions, kind: str) -> None:
             said = (train_soh if kind == "soh" else train_rul)(charges, options)
         m = said["metrics"]
         figures = (m["error_pct"], m["linear_mape_pct"], m["last_value_mape_pct"], m["dummy_mean_mape_pct"])
-        covers = f"{m['interval_90_covers_pct']:.1f}"
+        covers = f"{m['interval_90_covers_mean_of_cells_pct']:.1f}"
         gate = "; ".join(said["gate"]) or "open"
         table.add_row(said["name"], said["model"], *(f"{f:.3f}" for f in figures), covers, gate)
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)

@@ -13,11 +13,11 @@ from flows.prognosis.charges import read_sets
 # Measured on the cells of the shared recordings with seed 1; other cells give others. `just accuracy` has all.
 MEASURED = {
     "xjtu_soh_charge_mape_pct": 0.7708,
-    "xjtu_soh_charge_covers_pct": 89.9,
+    "xjtu_soh_charge_covers_pct": 91.51,
     "xjtu_soh_charge_linear_pct": 1.7799,
     "xjtu_rul_mape_pct": 19.428,
     "xjtu_rul_end_at_mid_life_pct": 8.642,
-    "xjtu_rul_covers_pct": 89.8,
+    "xjtu_rul_covers_pct": 90.20,
     "xjtu_random_rows_not_deployable_r2": 0.9947,
 }
 _TOLERANCE = 0.01

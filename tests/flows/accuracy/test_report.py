@@ -15,8 +15,11 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "accuracy.json"
 
 @pytest.mark.slow
 def test_every_figure_is_what_was_committed(data_dir: Path) -> None:
-    """After a change that is meant: `just accuracy --json`, rounded to four digits, is the new file."""
-    wanted, found = json.loads(GOLDEN.read_text()), measure(data_dir)
+    """After a change that is meant: `just accuracy --json`, rounded to four digits, is the new file.
+
+    Of laboratory cells `test_prognosis.py` holds a part: all of them take three minutes.
+    """
+    wanted, found = json.loads(GOLDEN.read_text()), measure(data_dir, without=("soh_features",))
     assert found.keys() == wanted.keys()
     assert found["incidents"] == wanted["incidents"]
     for name, value in wanted.items():
@@ -37,5 +40,7 @@ def test_what_was_committed_keeps_the_goals_but_for_those_named_here() -> None:
 
 
 def test_a_directory_without_any_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--data must be a directory with one or more of lg_hg2, bmw_i3_trips, "):
+    with pytest.raises(
+        ConfigError, match=r"--data must be a directory with one or more of lg_hg2, leaf_cell, bmw_i3_trips, "
+    ):
         run_accuracy(tmp_path, as_json=False)

@@ -75,6 +75,16 @@ def test_an_interval_of_90_percent_holds_about_that_much_of_other_cells() -> Non
     assert 0.85 <= np.mean((low <= truth[~known]) & (truth[~known] <= high)) <= 0.95
 
 
+def test_a_long_life_makes_no_interval_narrower() -> None:
+    draw = np.random.default_rng(4)
+    cell = np.repeat(np.arange(40, dtype=np.int32), np.where(np.arange(40) < 20, 400, 20))
+    off = draw.normal(0, 1, cell.size) * np.where(cell < 20, 0.002, 0.01)  # cells that die early are the worse known
+    predicted = np.full(cell.size, 0.9)
+    low, high = bounds(fit_interval(predicted, predicted + off, cell), predicted)
+    inside = (low <= predicted + off) & (predicted + off <= high)
+    assert 0.85 <= np.mean([inside[cell == c].mean() for c in range(40)]) <= 0.95
+
+
 def test_an_interval_is_wider_where_errors_were_larger() -> None:
     draw = np.random.default_rng(4)
     predicted = draw.uniform(0.7, 1, 4000)

@@ -22,7 +22,7 @@ def candidate(models: Path, seed: int, error: float, gate: tuple[str, ...] = (),
         "model": sha,
         "name": NAME,
         "data": {"hash": data},
-        "metrics": {"error_pct": error, "interval_90_covers_pct": 90.0},
+        "metrics": {"error_pct": error, "interval_90_covers_mean_of_cells_pct": 90.0},
         "gate": list(gate),
     }
     card.write(models / sha, contents)

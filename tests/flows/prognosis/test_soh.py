@@ -31,9 +31,11 @@ def test_a_model_that_a_straight_line_equals_is_refused() -> None:
 
 def test_an_interval_that_does_not_cover_is_refused() -> None:
     fine = {"mape_pct": 1.0, "dummy_mean_mape_pct": 5.0, "last_value_mape_pct": 3.0, "linear_mape_pct": 2.0}
-    assert gate({**fine, "interval_90_covers_pct": 90.0}) == []
-    assert gate({**fine, "interval_90_covers_pct": 84.0}) == ["the 90 % interval covers 84.0 %, not 85 to 95 %"]
-    assert len(gate({**fine, "interval_90_covers_pct": 97.0, "dummy_mean_mape_pct": 0.9})) == 2
+    assert gate({**fine, "interval_90_covers_mean_of_cells_pct": 90.0}) == []
+    assert gate({**fine, "interval_90_covers_mean_of_cells_pct": 84.0}) == [
+        "the 90 % interval covers 84.0 %, not 85 to 95 %"
+    ]
+    assert len(gate({**fine, "interval_90_covers_mean_of_cells_pct": 97.0, "dummy_mean_mape_pct": 0.9})) == 2
 
 
 def test_a_reference_is_the_start_of_what_is_predicted() -> None:
