@@ -203,7 +203,7 @@ def _tell(line: str) -> None:
 @contextmanager
 def _topics(bootstrap: str) -> Iterator[KafkaSettings]:
     name = f"bench-{uuid4().hex[:8]}"
-    settings = KafkaSettings(bootstrap, f"{name}.", name)
+    settings = KafkaSettings(bootstrap, f"{name}.", name, file="--bootstrap")
     make_topics(settings)
     try:
         yield settings

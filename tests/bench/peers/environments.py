@@ -55,6 +55,8 @@ def _wanted(peer: str) -> str:
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PEERS:
+        if name not in PEERS:
+            sys.exit(f"a peer must be one of {', '.join(PEERS)}; got {name}")
         if missing(name):
             print(f"{name} → {ROOT / name}", flush=True)
             make(name)

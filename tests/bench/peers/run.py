@@ -261,6 +261,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     peers = args.peers or list(PEERS)
+    if unknown := [peer for peer in peers if peer not in PEERS]:
+        parser.error(f"a peer must be one of {', '.join(PEERS)}; got {', '.join(unknown)}")
     why = [f"{peer}: {missing(peer)}" for peer in peers]
     if all(map(missing, peers)):
         sys.stderr.write("".join(f"{line}\n" for line in why))
