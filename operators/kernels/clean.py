@@ -32,11 +32,12 @@ class CleanConfig:
     max_time_s: float = 4_102_444_800.0  # 2100-01-01T00:00Z
     silence_s: float = 60.0  # where nothing is counted, a longer silence is a gap (10 periods if that is more)
     most_waiting: int = 4096  # frames that one pack may have waiting
-    copy_after_s: float = 60.0  # a longer gap can be filled afterwards, for which the pack's state is copied
+    copy_after_s: float = 60.0  # a longer gap can be filled afterwards, for which the pack's state is copied;
+    copy_run: int = 3  # and one longer than the lateness in which so many numbers in a row are missing
     keep_s: float = 86_400.0  # how long a copy waits for the first frame of its gap,
     settle_s: float = 3600.0  # and for the next one, in the pack's own time
     most_held: int = 4096  # frames after a gap that one pack may hold until it is filled
-    most_pooled: int = 16_384  # that all packs of a shard may have waiting while a gap is open
+    most_pooled: int = 8192  # that all packs of a shard may have waiting while a gap is open
     copies_share: float = 0.02  # of a shard's packs that can have a copy at one time, and
     copies_least: int = 8  # at least so many
     keep_raw: bool = False  # frames get a derived column `raw`: see _with_raw
@@ -44,8 +45,8 @@ class CleanConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        for name in ("lateness_s", "clock_jump_s", "min_time_s", "silence_s", "most_waiting", "copy_after_s", "keep_s",
-                     "settle_s", "most_held", "most_pooled"):  # fmt: skip
+        for name in ("lateness_s", "clock_jump_s", "min_time_s", "silence_s", "most_waiting", "copy_after_s",
+                     "copy_run", "keep_s", "settle_s", "most_held", "most_pooled"):  # fmt: skip
             if not getattr(self, name) > 0:
                 msg = f"{name} must be > 0; got {getattr(self, name)}"
                 raise ValueError(msg)
@@ -247,7 +248,18 @@ def _walk(
     lateness, jump, low, high, silence = (int(t * _NS) for t in times)
     after, keep, settle = (int(t * _NS) for t in (cfg.copy_after_s, cfg.keep_s, cfg.settle_s))
     rules = lines.Rules(
-        lateness, jump, low, high, silence, cfg.most_waiting, after, keep, settle, cfg.most_held, cfg.most_pooled
+        lateness,
+        jump,
+        low,
+        high,
+        silence,
+        cfg.most_waiting,
+        after,
+        cfg.copy_run,
+        keep,
+        settle,
+        cfg.most_held,
+        cfg.most_pooled,
     )
     return int(order.walk(start, columns, _lines(state, pool), out, rules, end))
 

@@ -87,7 +87,8 @@ class Rules(NamedTuple):
     max_time: int
     silence: int
     most_waiting: int
-    copy_after: int  # a gap this long is worth a copy
+    copy_after: int  # a gap this long is worth a copy, or one beyond the lateness that lacks so many
+    copy_run: int  # numbers in a row: single losses are never sent again
     keep: int  # for how long a copy waits for the first frame of its gap
     settle: int  # and for the next one
     most_held: int  # frames that one pack may hold for its gap, and

@@ -74,7 +74,9 @@ def walk(start, rows, st, out, rules, end):
             r.newest = max(r.newest, t)
             release(st, out, rules, s, t, q, content, n)
             continue
-        may_copy = r.copy >= 0 or r.resending != 0 or (r.last_t > 0 and max(t, r.newest) - r.last_t > rules.copy_after)
+        ahead = max(t, r.newest) - r.last_t if r.last_t > 0 else 0
+        outage = ahead > rules.lateness and not 0 <= q - r.last_seq <= rules.copy_run
+        may_copy = r.copy >= 0 or r.resending != 0 or outage or ahead > rules.copy_after
         if st.ctl[FREE] < 0 or (may_copy and st.copies[0] == 0 and st.copies[1] != 0):
             return n
         mark = mark_of(t, q, content)

@@ -117,7 +117,8 @@ def release(st, out, rules, s, t, q, content, src):
     dt_s = (t - r.last_t) / 1e9 if r.last_t > 0 else np.nan
     # What is missing beside re-sent frames is likely to be on its way too, however little it is.
     resent = r.resending != 0 and r.last_t - st.hole[s].mark <= rules.copy_after
-    if r.copy < 0 and (dt_s * 1e9 > rules.copy_after or resent):
+    outage = q - r.last_seq > rules.copy_run and dt_s * 1e9 > rules.lateness
+    if r.copy < 0 and (outage or dt_s * 1e9 > rules.copy_after or resent):
         _copy(st, out, rules, s, t, q, dt_s)
     if q < 0:
         if _silent(r, rules, dt_s):
