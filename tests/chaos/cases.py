@@ -142,7 +142,7 @@ def _away(suite: Suite, brokers: Sequence[Broker], seconds: float) -> None:
 
 
 def broker_killed(suite: Suite) -> tuple[Run, Account]:
-    """kill -9 of a broker that leads neither frames nor windows of partition 0, back after 5 s; all three in turn."""
+    """kill -9 of a broker that leads neither frames nor windows of partition 0, back after 5 s."""
     run = suite.run("broker")
     feeder = suite.begin(run, 30)
     leading = {_of(suite, run, t).node_id for t in ("frames", "windows")}
