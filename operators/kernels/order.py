@@ -120,12 +120,12 @@ def _finish(st, out, rules, s):
         unlink(st.node, st.ends, s, AHEAD, i)
         _take_up(st, out, s, i)
     drain(st, out, rules, s, np.iinfo(np.int64).max)
+    if r.copy >= 0:
+        close(st, out, rules, s)  # which may refuse frames
     while first(st.ends, s, REFUSED) >= 0:
         i = first(st.ends, s, REFUSED)
         ahead = r.last_seq >= 0 and st.node[i, A] > r.last_seq
         expel(st, out, s, i, expected_ns(r, st.node[i, A]) if ahead else st.node[i, SINCE])
-    if r.copy >= 0:
-        close(st, out, rules, s)
 
 
 @inner
