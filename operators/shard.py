@@ -166,9 +166,10 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         if last is not None and len(last):
             stays = last >= last.max() - EVICT_AFTER_NS
             for h, (of, _) in self._slots.copies.items():
-                stays[h] = of >= 0 and stays[of]
-            kept = np.flatnonzero(stays)
-            if kept.size < len(last):
+                stays[h] = of < 0 or stays[of]
+            if not stays.all():  # moving costs time: free slots go with the first pack that does, and not alone
+                stays[[h for h, (of, _) in self._slots.copies.items() if of < 0]] = False
+                kept = np.flatnonzero(stays)
                 self._keep(kept)
                 self._evict = Rows(EVICT, model.name, (), (), kept.astype(np.int32), {})
 
