@@ -115,7 +115,7 @@ def test_a_killed_protection_process_is_stood_in_for_and_its_successor_moves_not
     run.until(lambda: run.vehicle.box.mode == HOLDS)
     run.until(lambda: run.restarts("protection") == 2)
     run.until(lambda: run.vehicle.box.mode == FOLLOWS)
-    assert run.page()["beat"]["asked"] is None, "nothing is commanded"
+    run.until(lambda: run.page()["beat"]["asked"] is None)  # nothing is commanded, once its first word has come
     run.stays(lambda: run.vehicle.box.closed == CLOSED, 1.0)
     assert len(run.moves) == moved
     assert "the protection process ended by SIGKILL: the junction box is asked for a safe stop" in run.journal

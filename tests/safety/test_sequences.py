@@ -76,7 +76,7 @@ class Drive(RuleBasedStateMachine):
     def take(self, run: Run) -> None:
         """Go on with a run, of which nothing is remembered yet."""
         self.run, self.caps, self.jump_ns = run, Caps(), 0
-        self.must_since = self.zero_since = -1.0
+        self.must_since = self.may_since = self.zero_since = -1.0
         self.told: tuple[float, float] | None = None
         self.told_s = 0.0
         self.crossed: dict[str, float] = {}
@@ -236,10 +236,11 @@ class Drive(RuleBasedStateMachine):
             assert current_a <= BREAK_A
         must = out.verdict.open and closed
         self.must_since = (self.must_since if self.must_since >= 0 else t_s) if must else -1.0
+        self.may_since = (self.may_since if self.may_since >= 0 else t_s) if must else -1.0  # a jump ends no wait
         if must and not opened and not self.sagging(told):
             assert t_s - self.must_since < FUSE_S
             assert not current_a <= BREAK_A
-        if opened and out.verdict.open and t_s - self.must_since < FUSE_S - TICK_S:
+        if opened and out.verdict.open and t_s - self.may_since < FUSE_S - TICK_S:
             assert current_a <= BREAK_A
 
     def sagging(self, told: Commands) -> bool:
