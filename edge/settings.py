@@ -12,7 +12,7 @@ from edge.commands import Writer, writer
 from edge.decode import Plan, plan
 from edge.pack_guard import PackGuard, pack_guard
 from operators.dbc import Dbc, load_dbc
-from schemas.checked import ConfigError, Table, parse_toml
+from schemas.checked import ConfigError, Table, parse_toml, read_bytes
 from schemas.pack import PackModel, load_pack
 from schemas.signals import DBC_DIR, PROTECTED, SIGNALS_DIR, SignalMap, load_signals, signals_for
 
@@ -67,12 +67,7 @@ class Prepared:
 def load_settings(path: str | Path) -> GatewaySettings:
     """Read gateway.toml; raises ConfigError with file, key, value and what is accepted."""
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as bad:
-        msg = f"config must be a readable .toml; got {bad.strerror} ({path})"
-        raise ConfigError(msg) from None
-    return parse_settings(data, str(path), path.parent)
+    return parse_settings(read_bytes(path, "config must be a readable .toml"), str(path), path.parent)
 
 
 def parse_settings(data: bytes, file: str, folder: Path) -> GatewaySettings:

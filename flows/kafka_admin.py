@@ -14,7 +14,8 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from schemas.checked import ConfigError, Table, parse_toml
+from flows.settings import read_settings
+from schemas.checked import ConfigError
 from schemas.kafka_settings import KafkaSettings, kafka_settings
 from schemas.topics import Topic
 
@@ -48,12 +49,7 @@ class Step:
 
 def read_kafka(config: Path) -> KafkaSettings:
     """Read the table [kafka] of a settings file, whatever else is in it; raises ConfigError."""
-    try:
-        data = config.read_bytes()
-    except OSError as error:
-        msg = f"settings must be a readable TOML file; got {error.strerror} ({config})"
-        raise ConfigError(msg) from None
-    return kafka_settings(Table(parse_toml(data, str(config)), str(config)).table("kafka"))
+    return kafka_settings(read_settings(config).table("kafka"))
 
 
 def run_init(config: Path, *, dry_run: bool) -> None:

@@ -24,6 +24,7 @@ from flows.settings import (
     RecoverySettings,
     Surroundings,
     kafka_in,
+    read_settings,
     section,
     surroundings,
 )
@@ -31,7 +32,7 @@ from flows.ticks import TickSource
 from flows.watched_sink import WatchedSink
 from operators.health import MakeJudge
 from schemas.arrow import LakeItem
-from schemas.checked import ConfigError, Table, parse_toml
+from schemas.checked import ConfigError
 from schemas.events import Item
 from schemas.pack import load_pack
 from schemas.topics import PROGNOSTICS
@@ -76,12 +77,7 @@ def run_configured(config: Path) -> None:
 
 def load_settings(path: Path) -> PrognosticsSettings:
     """Read a run's settings; raises ConfigError with file, key, value and what is accepted."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        msg = f"settings must be a readable TOML file; got {error.strerror} ({path})"
-        raise ConfigError(msg) from None
-    whole = Table(parse_toml(data, str(path)), str(path))
+    whole = read_settings(path)
     given = whole.table("source")
     source: LakeInSettings | KafkaInSettings
     if given.text("kind", ("lake", "kafka")) == "kafka":

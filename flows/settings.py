@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flows.observe import ObserveSettings
-from schemas.checked import ConfigError, Table, parse_toml
+from schemas.checked import ConfigError, Table, read_table
 from schemas.kafka_settings import KafkaSettings, kafka_settings
 from schemas.message import MAX_BYTES
 
@@ -134,14 +134,14 @@ def time_ns(text: str, key: str) -> int:
     return seconds * 10**9 + at.microsecond * 1000
 
 
+def read_settings(path: Path) -> Table:
+    """Read a settings file, whoever it is for; raises ConfigError."""
+    return read_table(path, "settings must be a readable TOML file")
+
+
 def load_settings(path: Path) -> RunSettings:
     """Read a run's settings; raises ConfigError with file, key, value and what is accepted."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        msg = f"settings must be a readable TOML file; got {error.strerror} ({path})"
-        raise ConfigError(msg) from None
-    whole = Table(parse_toml(data, str(path)), str(path))
+    whole = read_settings(path)
     source = _source(whole.table("source"))
     fleet = _fleet(section(whole, "fleet"))
     live = isinstance(source, KafkaInSettings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
 _SHOWN = 80  # characters of a wrong value that an error repeats
@@ -27,6 +28,20 @@ def parse_toml(data: bytes, file: str, error: type[ConfigError] = ConfigError) -
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as bad:
         msg = f"contents must be TOML in UTF-8; got {' '.join(str(bad).split())} ({file})"
         raise error(msg) from None
+
+
+def read_bytes(path: Path, must: str, error: type[ConfigError] = ConfigError) -> bytes:
+    """Read a file of settings; raises `error` where it cannot, which begins with `must`: what it must be."""
+    try:
+        return path.read_bytes()
+    except OSError as bad:
+        msg = f"{must}; got {bad.strerror} ({path})"
+        raise error(msg) from None
+
+
+def read_table(path: Path, must: str) -> Table:
+    """Read a TOML file as one table; raises ConfigError as `read_bytes` and `parse_toml` do."""
+    return Table(parse_toml(read_bytes(path, must), str(path)), str(path))
 
 
 class Table:

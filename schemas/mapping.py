@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from schemas.checked import ConfigError, Table, parse_toml, shown
+from schemas.checked import ConfigError, Table, parse_toml, read_bytes, shown
 from schemas.frames import CONTEXT
 
 MAPPINGS_DIR = Path(__file__).parent / "mappings"
@@ -118,11 +118,7 @@ def load_mapping(name: str) -> TableMap:
     if not name.endswith(".toml") and name not in mapping_names():
         msg = f"map must be one of {', '.join(mapping_names())}, or a path to a .toml; got {shown(name)}"
         raise MappingError(msg)
-    try:
-        data = path.read_bytes()
-    except OSError as bad:
-        msg = f"map must be a readable .toml; got {bad.strerror} ({path})"
-        raise MappingError(msg) from None
+    data = read_bytes(path, "map must be a readable .toml", MappingError)
     return parse_mapping(data, path.stem, f"mappings/{path.name}" if path.parent == MAPPINGS_DIR else str(path))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.checked import ConfigError, Table, parse_toml, shown
+from schemas.checked import ConfigError, Table, parse_toml, read_bytes, shown
 from schemas.ids import file_hash
 from schemas.limits import QUANTITIES, Limit, read_limits
 from schemas.monotone import between, pchip
@@ -142,11 +142,7 @@ def load_pack(name: str) -> PackModel:
         accepted = f"one of {', '.join(pack_names())}, or a path to a .toml"
         msg = f"pack must be {accepted}; got {shown(base)} ({PACKS_DIR.name})"
         raise PackError(msg)
-    try:
-        data = path.read_bytes()
-    except OSError as bad:
-        msg = f"pack must be a readable .toml; got {bad.strerror} ({path})"
-        raise PackError(msg) from None
+    data = read_bytes(path, "pack must be a readable .toml", PackError)
     file = f"packs/{path.name}" if path.parent == PACKS_DIR else str(path)
     return parse_pack(data, name, file, suffix if at else None)
 

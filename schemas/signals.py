@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas.checked import ConfigError, Table, parse_toml, shown
+from schemas.checked import ConfigError, Table, parse_toml, read_bytes, shown
 from schemas.frames import CONTEXT
 
 SIGNALS_DIR = Path(__file__).parent / "signals"
@@ -105,12 +105,7 @@ def load_signals(path: str | Path) -> SignalMap:
     """Read a mapping file; raises SignalsError with file, key, value and what is accepted."""
     path = Path(path)
     file = f"signals/{path.name}" if path.parent == SIGNALS_DIR else str(path)
-    try:
-        data = path.read_bytes()
-    except OSError as bad:
-        msg = f"signals must be a readable .toml; got {bad.strerror} ({path})"
-        raise SignalsError(msg) from None
-    return parse_signals(data, file)
+    return parse_signals(read_bytes(path, "signals must be a readable .toml", SignalsError), file)
 
 
 def parse_signals(data: bytes, file: str) -> SignalMap:

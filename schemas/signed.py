@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from schemas.checked import ConfigError
+from schemas.checked import ConfigError, read_bytes
 
 LIMITS, SOC = "limits", "soc"  # kinds
 UNSIGNED, MALFORMED = "unsigned", "malformed"  # why a message is not to be believed
@@ -106,11 +106,9 @@ def make_key(private: Path, public: Path) -> None:
 
 def read_private(path: Path) -> Ed25519PrivateKey:
     """Read a private key file; raises ConfigError."""
+    data = read_bytes(path, "a key must be a readable file")
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except OSError as bad:
-        msg = f"a key must be a readable file; got {bad.strerror} ({path})"
-        raise ConfigError(msg) from None
+        key = load_pem_private_key(data, None)
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
@@ -121,11 +119,9 @@ def read_private(path: Path) -> Ed25519PrivateKey:
 
 def read_public(path: Path) -> Ed25519PublicKey:
     """Read a public key file; raises ConfigError."""
+    data = read_bytes(path, "a key must be a readable file")
     try:
-        key = load_pem_public_key(path.read_bytes())
-    except OSError as bad:
-        msg = f"a key must be a readable file; got {bad.strerror} ({path})"
-        raise ConfigError(msg) from None
+        key = load_pem_public_key(data)
     except ValueError:
         key = None
     if not isinstance(key, Ed25519PublicKey):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.checked import ConfigError, Table, parse_toml
+from schemas.checked import Table, read_table
 
 DECLARED = Path(__file__).parent / "topics.toml"
 INPUTS = ("frames", "backfill")
@@ -36,13 +36,7 @@ class Topic:
 
 def load_topics(path: Path | None = None, prefix: str = "") -> dict[str, Topic]:
     """Read a declaration, by role; raises ConfigError with file, key, value and what is accepted."""
-    path = path or DECLARED
-    try:
-        data = path.read_bytes()
-    except OSError as bad:
-        msg = f"topics_file must be a readable .toml; got {bad.strerror} ({path})"
-        raise ConfigError(msg) from None
-    whole = Table(parse_toml(data, str(path)), str(path))
+    whole = read_table(path or DECLARED, "topics_file must be a readable .toml")
     topics = {role: _topic(role, whole.table(role), prefix) for role in ROLES}
     whole.done()
     return topics

@@ -70,6 +70,7 @@ class _Kept(StatelessSinkPartition[tuple[str, LakeItem]]):
 def _rows(batch: pa.RecordBatch) -> Iterator[Told]:
     names = [batch.column(name).to_pylist() for name in ("id", "vehicle_id", "kind", "subject")]
     causes = batch.column("cause").to_pylist()
-    votes = [tuple(v for v in VOTES if v in orjson.loads(e)) for e in batch.column("evidence").to_pylist()]
+    evidence = map(orjson.loads, batch.column("evidence").to_pylist())
+    votes = [tuple(vote for vote in VOTES if vote in found) for found in evidence]
     times = [batch.column(name).cast(pa.int64()).to_pylist() for name in ("opened_ns", "updated_ns")]
     return (Told(*row) for row in zip(*names, *times, causes, votes, strict=True))
