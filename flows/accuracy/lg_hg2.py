@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from flows.accuracy import twin
 from flows.accuracy.drives import Drive, SocRow, covered_pct, soc_errors
 from operators.kernels.estimate import EstimateConfig
 from replay.fit import lg_hg2
@@ -50,7 +51,7 @@ def figures(data: Path) -> dict[str, float]:
     if every:
         found["lg_hg2_left_out_interval_90_covers_pct"] = covered_pct(every)
         found["lg_hg2_left_out_nis"] = float(np.average([r.nis for r in every], weights=[r.samples for r in every]))
-    return found
+    return found | twin.figures(data)
 
 
 def soc_lg_hg2(data: Path, cfg: EstimateConfig | None = None) -> list[SocRow]:

@@ -20,18 +20,23 @@ _EVERY = 3  # n-th Mixed drive that heat is fitted on
 _STEP = 0.01  # of a logarithm, for its slope
 
 
+def figures(data: Path) -> dict[str, float]:
+    """Give the RMSE of a cell's twin on LA92 drives by temperature, mV; nothing of them was fitted."""
+    return {f"lg_hg2_twin_la92_{at:.0f}c_rmse_mv": mv for at, mv in drives_rmse_mv(data, "LA92").items()}
+
+
 def drives_rmse_mv(data: Path, kind: str) -> dict[int, float]:
     """Give the RMSE, mV, of a twin over all drives of a kind by ambient temperature from 0 °C on.
 
     The pack file's circuit was fitted on the Mixed drives, and heat is fitted on them here.  A twin knows where a
-    drive begins, its current and the air; SOC and temperature it works out itself.  Recordings whose voltage is
-    sampled after the current are aligned (replay.fit.lg_hg2.aligned).  Raises FileNotFoundError without recordings.
+    drive begins, its current and the air; SOC and temperature it works out itself.  Where a recording samples voltage
+    after current, by up to a second that drifts, current is shifted to it (replay.fit.lg_hg2.in_step, which asks no
+    model).  Raises FileNotFoundError without recordings.
     """
     pack = fit_heat(load_pack("lg-hg2"), _warm(lg_hg2.read(data, "Mixed")))
     errors: dict[int, list[NDArray[np.float64]]] = {}
     for (ambient_c, _), recorded in _warm(lg_hg2.read(data, kind)).items():
-        aligned = lg_hg2.aligned(pack.grid(), recorded)
-        errors.setdefault(ambient_c, []).append(follow(pack, aligned).pack_v - recorded.v)
+        errors.setdefault(ambient_c, []).append(follow(pack, lg_hg2.in_step(recorded)).pack_v - recorded.v)
     return {at: 1e3 * float(np.sqrt(np.mean(np.concatenate(e) ** 2))) for at, e in errors.items()}
 
 

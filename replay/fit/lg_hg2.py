@@ -22,6 +22,7 @@ OCV_SOC = np.array([
     0.75, 0.8, 0.85, 0.9, 0.94, 0.97, 1.0,
 ])  # fmt: skip
 PRIORS = Priors(ocv_v=0.015, ocv_rough_v=0.0035)
+_CLOCK_ROWS, _CLOCK_EVERY = 900, 300  # over which the clocks of a recording are compared, and how often
 
 
 def read(data: Path, kind: str) -> dict[tuple[int, str], Run]:
@@ -106,6 +107,25 @@ def aligned(grid: PackGrid, run: Run) -> Run:
     slope = np.linalg.lstsq(x, run.v - predict(grid, run), rcond=None)[0][3]
     r0 = np.median(np.interp(run.temp_c, grid.temp_c, grid.r0[:, 120]))
     return replace(run, current_a=i + np.clip(slope / r0, 0, 1) * ahead)
+
+
+def in_step(run: Run) -> Run:
+    """Shift the current to the moments at which the voltage was sampled, 0 to 1 row later and drifting.
+
+    Which share of a change of voltage goes with the change of current one row on says how much later, over 15 minutes
+    around; the recording alone is asked, no model of the cell.
+    """
+    di, dv = np.diff(run.current_a), np.diff(run.v)
+    x = np.stack([np.append(di[1:], 0.0), di, np.append(0.0, di[:-1]), np.concatenate([[0.0, 0.0], di[:-2]])], axis=1)
+    at = np.arange(0, di.size, _CLOCK_EVERY)
+    share = np.zeros(at.size)
+    for n, middle in enumerate(at.tolist()):
+        part = slice(max(middle - _CLOCK_ROWS // 2, 0), middle + _CLOCK_ROWS // 2)
+        next_row, same_row = np.linalg.lstsq(x[part], dv[part], rcond=None)[0][:2]
+        share[n] = np.clip(next_row / (next_row + same_row), 0.0, 1.0) if next_row + same_row > 0 else np.nan
+    known = ~np.isnan(share)
+    later = np.interp(np.arange(run.v.size), at[known], share[known]) if known.any() else np.zeros(run.v.size)
+    return replace(run, current_a=run.current_a + later * np.diff(run.current_a, append=run.current_a[-1]))
 
 
 def _by_temperature(grid: PackGrid, runs: dict[tuple[int, str], Run]) -> str:
