@@ -1,4 +1,4 @@
-"""The prognostics flow: sessions → which pack → evidence and health → lake; keyed by pack, not by vehicle."""
+"""The prognostics flow: sessions → which pack → twin, evidence and health → lake; keyed by pack, not by vehicle."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bytewax.outputs import Sink
 from operators.health import MakeJudge, health
 from operators.identity import SESSIONS, identity
 from operators.shard import Packs
+from operators.twin import twin
 from schemas.arrow import LakeItem, Provenance, to_arrow
 from schemas.events import Item, Rows, Tick
 from schemas.ids import shard_of
@@ -46,6 +47,7 @@ def build(
     up = op.flat_map("by-model", op.input("source", flow, source), _by_model)
     up = identity("identity", up, packs, files=files)
     up = op.flat_map("by-pack", op.key_rm("named", up), _by_pack(shards))
+    up = twin("twin", up, packs, files=files)
     up = health("health", up, packs, judge=judge, files=files)
     if ticks is not None:
         up = op.merge("with-ticks", up, op.map("tick", op.input("ticks", flow, ticks), lambda tick: ("-", tick)))

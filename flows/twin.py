@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from operators.kernels import circuit_error
 from operators.kernels.health import HealthConfig
 from operators.kernels.twin import Future, Load, Twin, run
 from operators.session_records import r0_file
@@ -42,6 +44,7 @@ class Answer:
     pack_id: str
     model: str
     known_at: str
+    residual: bool  # the circuit with what was learned beside it; else the circuit alone
     soh: float
     soc_start: float
     soc_end: float
@@ -129,6 +132,7 @@ def read_twin(lake: Path, vehicle: str) -> tuple[Twin, dict[str, Any]]:
             WHERE vehicle_id = $1 AND pack_id = (SELECT arg_max(pack_id, t_ns) FROM health WHERE vehicle_id = $1)""",
             [vehicle],
         ).fetchone()
+        residual = _residual(con, vehicle)
     pack_id, name, at, soc, r0, capacity, temp_c = row
     pack = load_pack(name)
     cells = [np.array([np.nan if v is None else v for v in column], np.float64) for column in (soc, r0, capacity)]
@@ -151,8 +155,20 @@ def read_twin(lake: Path, vehicle: str) -> tuple[Twin, dict[str, Any]]:
         "soh": HealthConfig.of(pack).prior if soh is None else soh,
         "own_cycles": cycles or 0.0,
         "slope": 0.0 if slope is None else slope,
+        "residual": residual is not None,
     }
-    return Twin(pack, cells[0], cells[2], scale, temp), about
+    weights = np.zeros(circuit_error.COUNT) if residual is None else residual
+    return Twin(pack, cells[0], cells[2], scale, temp, weights), about
+
+
+def _residual(con: duckdb.DuckDBPyConnection, vehicle: str) -> Floats | None:
+    """Give what was learned beside the circuit of a vehicle's pack, where it is kept: weights (COUNT,)."""
+    if not con.execute("SELECT 1 FROM duckdb_views() WHERE view_name = 'twins'").fetchone():
+        return None  # a lake from before there were any
+    row = con.execute(
+        "SELECT kept, weights FROM twins WHERE vehicle_id = $1 ORDER BY t_ns DESC LIMIT 1", [vehicle]
+    ).fetchone()
+    return np.array(row[1], np.float64) if row is not None and row[0] else None
 
 
 def answered(twin: Twin, about: dict[str, Any], load: Load, future: Future) -> Answer:
@@ -169,6 +185,7 @@ def answered(twin: Twin, about: dict[str, Any], load: Load, future: Future) -> A
         pack_id=about["pack_id"],
         model=pack.name,
         known_at=about["known_at"],
+        residual=about["residual"],
         soh=about["soh"],
         soc_start=usable[0],
         soc_end=usable[1],

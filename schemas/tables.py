@@ -2,34 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: `type` is text, bool, i8 … i64, u32, u64, f32, f64, f32[], time (UTC, ns) or bytes."""
-
-    name: str
-    type: str
-    meaning: str
-
-
-def _columns(text: str) -> tuple[Column, ...]:
-    """Read one column a line: name, type, meaning."""
-    return tuple(Column(*line.split(maxsplit=2)) for line in text.splitlines() if line.strip())
-
-
-_WHO = """
-    pack_id text the pack
-    vehicle_id text the vehicle that carries it
-    model text pack model, schemas/packs/<model>.toml
-"""
-_PROVENANCE = """
-    pack_file text hash of the pack file
-    code_version text version of the code
-    params text hash of the settings
-    models text hash of the trained models, empty where none
-"""
+from schemas.columns import PROVENANCE as _PROVENANCE
+from schemas.columns import WHO as _WHO
+from schemas.columns import Column
+from schemas.columns import columns as _columns
 
 TABLES: dict[str, tuple[Column, ...]] = {
     "windows": _columns(
@@ -307,6 +283,26 @@ TABLES: dict[str, tuple[Column, ...]] = {
 """
         + _PROVENANCE
     ),
+    "twins": _columns(
+        _WHO
+        + """
+    pack_hash i64 hash of pack_id
+    session_id text the charge
+    revision i32 of the charge
+    t_ns time when it ended
+    v_charge f32 mean voltage of the charge, per cell group
+    v_circuit f32 what the circuit model said of it
+    v_residual f32 what the learned residual would have added, before it learned from this charge
+    circuit_rmse_v f32 error of the circuit alone over the newest charges
+    residual_rmse_v f32 the same with the residual
+    kept bool the residual is used: it beats the circuit alone
+    charges i32 charges that told of the circuit, so far
+    weights f32[] of the residual after this charge: operators/kernels/circuit_error.py FEATURES
+    event text kept, dropped or retrained; empty where nothing changed
+    reason text why, in words
+"""
+        + _PROVENANCE
+    ),
     "dead_letters": _columns(
         """
     id text uuid5(source, partition, offset, row)
@@ -378,6 +374,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "evidence": ("session_id", "revision"),
     "health": ("session_id",),
     "identity": ("id",),
+    "twins": ("session_id",),
     "dead_letters": ("id",),
     "frames": ("pack_id", "t_ns", "seq"),
 }
@@ -392,5 +389,6 @@ DAY: dict[str, str] = {
     "evidence": "t_ns",
     "health": "t_ns",
     "identity": "t_ns",
+    "twins": "t_ns",
     "frames": "t_ns",
 }

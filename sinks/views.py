@@ -24,6 +24,7 @@ _ABOUT = {
     "evidence": "Charges judged as measurements. Example: SELECT reason, count(*) FROM evidence GROUP BY ALL",
     "health": "SOH after each charge. Example: SELECT t_ns, soh FROM health WHERE pack_id = 'V1' ORDER BY t_ns",
     "identity": "Packs that moved or were exchanged. Example: SELECT * FROM identity WHERE kind <> 'first_seen'",
+    "twins": "What a pack's circuit misses. Example: SELECT t_ns, event, reason FROM twins WHERE event <> ''",
     "dead_letters": "Refused input with its bytes. Example: SELECT reason, detail FROM dead_letters LIMIT 20",
     "frames": "Raw frames, where kept. Example: SELECT t_ns, pack_v FROM frames WHERE pack_id = 'V1' ORDER BY t_ns",
 }

@@ -68,7 +68,7 @@ def step(
     """
     share = np.empty(x.shape, np.float32)
     changed = np.zeros(x.shape, np.bool_)
-    _walk(
+    walk(
         slot, x, cfg.min_instances, cfg.delta, cfg.threshold, cfg.alpha,
         state.drift_n, state.drift_mean, state.drift_up, state.drift_up_min, state.drift_down, state.drift_down_max,
         share, changed,
@@ -77,7 +77,8 @@ def step(
 
 
 @njit(cache=True)
-def _walk(slot, x, min_instances, delta, threshold, alpha, n, mean, up, up_min, down, down_max, share, changed):
+def walk(slot, x, min_instances, delta, threshold, alpha, n, mean, up, up_min, down, down_max, share, changed):
+    """Advance the statistics over rows as `step`, also inside another kernel; `changed` is set, never cleared."""
     for row in range(slot.size):
         s = slot[row]
         for f in range(x.shape[1]):

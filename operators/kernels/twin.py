@@ -3,18 +3,19 @@
     v = OCV(z, T) + s (i R0 + Σ u)      dz = i dt / Q      C dT/dt = i (v − OCV) − k (T − ambient)
 
 Each cell group has its own SOC z, capacity Q and scale s of the resistances; temperature is one for the pack.  A load
-is a current, or a power whose current follows from the voltage that it causes (two corrections per step).
+is a current, or a power whose current follows from the voltage that it causes (two corrections per step).  What was
+learned of the pack's charges beside the circuit (kernels/circuit_error) moves OCV and R0 of every cell group alike.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from operators.kernels import ocv
+from operators.kernels import circuit_error, ocv
 from operators.kernels.ocv import BRANCHES, OCV, R0, RB
 from schemas.pack import PackModel
 
@@ -31,6 +32,7 @@ class Twin:
     capacity_ah: Floats
     r_scale: Floats
     temp_c: float
+    residual: Floats = field(default_factory=lambda: np.zeros(circuit_error.COUNT))  # weights, V
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +70,8 @@ def run(twin: Twin, load: Load) -> Future:
     _walk(
         load.t_s, load.current_a, load.power_w, load.ambient_c, ocv.table(grid), ocv.time_constants(grid),
         twin.soc.astype(np.float64), twin.capacity_ah.astype(np.float64), twin.r_scale.astype(np.float64), twin.temp_c,
-        twin.pack.thermal.heat_capacity_j_per_k, twin.pack.thermal.loss_w_per_k, twin.pack.sum_offset_v, out, cell_min,
+        twin.pack.thermal.heat_capacity_j_per_k, twin.pack.thermal.loss_w_per_k, twin.pack.sum_offset_v,
+        twin.residual.astype(np.float64), twin.pack.nominal_ah, out, cell_min,
     )  # fmt: skip
     current_a, pack_v, low, high, temp, soc_min, soc_max, into, out_of, heat = out
     return Future(current_a, pack_v, low, high, cell_min, temp, soc_min, soc_max, into, out_of, heat)
@@ -77,7 +80,7 @@ def run(twin: Twin, load: Load) -> Future:
 @njit(cache=True, error_model="numpy")
 def _walk(
     t_s, current_a, power_w, ambient_c, table, tau_s, soc, capacity_ah, scale, temp_c, heat_j_per_k, loss_w_per_k,
-    sum_offset_v, out, cell_min,
+    sum_offset_v, residual, nominal_ah, out, cell_min,
 ):  # fmt: skip
     cells = soc.size
     at = np.empty((cells, ocv.WIDTH))
@@ -90,6 +93,8 @@ def _walk(
         for c in range(cells):
             ocv.look_up(table, soc[c], temp, at[c])
             at[c, OCV] = ocv.ocv_at(table, soc[c], temp)  # beyond empty and full it goes on falling and rising
+            at[c, OCV] += circuit_error.rest_v(residual, soc[c], temp)
+            at[c, R0] += circuit_error.ohm(residual, nominal_ah, temp, scale[c] * at[c, R0]) / scale[c]
             rest_v += at[c, OCV]
             ohm += scale[c] * at[c, R0]
             for b in range(BRANCHES):

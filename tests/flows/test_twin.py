@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from flows.accuracy.twin import drives_rmse_mv
 from flows.twin import read_profile
+from schemas.arrow import SCHEMAS
 from schemas.checked import ConfigError
+from sinks.lake import LakeSink
 from tests.support.commands import Ibms
 
 
@@ -40,6 +44,27 @@ def test_a_load_that_empties_a_pack_says_when(lake: Path, tmp_path: Path, ibms: 
     said = json.loads(ibms("twin", "sim-000000", "--profile", file, "--lake", lake, "--json").out)
     assert 0 < said["cell_low_s"] <= said["empty_s"] + 600
     assert said["cycles"] == pytest.approx(60 * 7190 / 3600 / 120, rel=0.3)
+
+
+def test_what_was_learned_of_its_charges_moves_a_twin_while_it_is_kept(lake: Path, tmp_path: Path, ibms: Ibms) -> None:
+    file = profile(tmp_path, "t_s,current_a\n0,0\n1,0\n")
+    asked = ("twin", "sim-000000", "--profile", file, "--json", "--lake")
+    alone = json.loads(ibms(*asked, lake).out)
+    mine = tmp_path / "lake"
+    shutil.copytree(lake, mine)
+    part = LakeSink(mine, "prognostics", recovery=False).build_part("lake", "lake", None)
+    for day, kept in ((1, False), (2, True)):
+        batch = pa.RecordBatch.from_pylist(
+            [{"pack_id": "p", "vehicle_id": "sim-000000", "model": "m", "session_id": str(day), "revision": 0,
+              "t_ns": day, "kept": kept, "weights": [0.01 * day, 0.0, 0.0, 0.0, 0.0]}],
+            SCHEMAS["twins"],
+        )  # fmt: skip
+        part.write_batch([("twins", batch)])
+    part.snapshot()
+    part.close()
+    moved = json.loads(ibms(*asked, mine).out)
+    assert (alone["residual"], moved["residual"]) == (False, True)
+    assert moved["cell_v_min"] - alone["cell_v_min"] == pytest.approx(0.02, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.tables import TABLES
+from schemas.topics import PROGNOSTICS
 from sinks import ducklake
 
-_FLEET = tuple(table for table in TABLES if table not in {"evidence", "health", "identity"})  # of a flow of their own
+_FLEET = tuple(table for table in TABLES if table not in PROGNOSTICS)  # of a flow of their own
 
 EPOCHS_S = (30.0, 0.03)  # alternating: only so does an epoch's content differ from the run before
 PATIENCE_S = 60.0

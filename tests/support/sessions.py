@@ -16,6 +16,7 @@ MODEL = "generic-nmc@96c2t60ah"
 CELLS = 96
 NEW_AH = 60.0
 HALF_DAY_NS = 43_200 * NS
+CHARGE_V = 3.72  # of a cell group, on average
 
 
 def charges(
@@ -43,13 +44,15 @@ def charges(
         "capacity_low_ah": usable, "r0_rel": 1.0, "soh_bms_min": np.nan, "soh_bms_max": np.nan, "soh_bms_end": np.nan,
         **dict.fromkeys(CURVE, np.nan),
     }  # fmt: skip
-    unknown = columns.keys() - values.keys() - {"charge_in_ah"}
+    unknown = columns.keys() - values.keys() - {"charge_in_ah", "energy_in_kwh"}
     assert not unknown, f"sessions have no {sorted(unknown)}"
     values |= columns
     filled: dict[str, NDArray[Any]] = {k: np.array(np.broadcast_to(v, n)) for k, v in values.items()}
     swing = filled["soc_end"] - filled["soc_start"]
     given = filled.get("charge_in_ah")
     filled["charge_in_ah"] = usable * swing + filled["charge_out_ah"] if given is None else given
+    energy = filled.get("energy_in_kwh")
+    filled["energy_in_kwh"] = filled["charge_in_ah"] * CELLS * CHARGE_V / 1e3 if energy is None else energy
     for name in ("revision", "start_ns", "end_ns"):
         filled[name] = filled[name].astype(np.int64)
     for name, share in (("d_r0_cell", 1.0), ("d_q_cell", 0.5)):

@@ -85,6 +85,26 @@ def test_beyond_empty_the_voltage_goes_on_falling() -> None:
     assert (np.diff(got.cell_v_min[2000:]) < 0).all()
 
 
+def test_what_was_learned_beside_the_circuit_moves_rest_and_drop_of_every_cell() -> None:
+    learned = np.array([0.01, 0.02, 0.0, 0.03, 0.0])  # V: offset, by SOC, by cold, at 1 C, at 1 C in the cold
+    mine: dict[str, Any] = {"soc": np.full(4, 0.7), "residual": learned}
+    plain: dict[str, Any] = {"soc": np.full(4, 0.7)}
+    at_rest = [run(twin(**k), load(1.0, 0.0)).pack_v[0] for k in (mine, plain)]
+    assert at_rest[0] - at_rest[1] == pytest.approx(4 * (0.01 + 0.02 * 0.2))
+    at_1c = [run(twin(**k), load(1.0, 60.0)).pack_v[0] for k in (mine, plain)]
+    assert at_1c[0] - at_1c[1] == pytest.approx(4 * (0.01 + 0.02 * 0.2 + 0.03))
+
+
+def test_what_was_learned_leaves_half_of_the_resistance_and_stops_where_packs_charge() -> None:
+    wild = np.array([0.0, 0.0, 0.01, -10.0, 0.0])
+    at_rest, at_1c = ([run(t, load(1.0, i)).cell_v_min[0] for t in (twin(residual=wild), twin())] for i in (0.0, -60.0))
+    drop = np.subtract(at_rest, at_1c)
+    assert drop[0] == pytest.approx(0.5 * drop[1])
+    cold = [run(twin(temp_c=t, residual=wild), load(1.0, 0.0)).pack_v[0] for t in (-5.0, -20.0)]
+    plain = [run(twin(temp_c=t), load(1.0, 0.0)).pack_v[0] for t in (-5.0, -20.0)]
+    assert np.subtract(cold, plain) == pytest.approx([4 * 0.01, 4 * 0.01])
+
+
 def test_inputs_are_not_changed() -> None:
     mine = twin()
     run(mine, load(100.0, -60.0))
