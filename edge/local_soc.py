@@ -1,7 +1,8 @@
 """How full is the pack, as far as the vehicle itself can say? Ah counted from an anchor, cell group by cell group.
 
 Pure.  Anchors are the open-circuit voltage at rest, weighed against what was counted, and the fleet's estimate, which
-is signed and must be plausible.  Where neither has come yet, the first voltages are a poor anchor, and say so.  Two
+is signed and must be plausible.  Where neither has come yet, the first voltages are a poor anchor, and say so.  The
+fleet may also tell the pack's capacity and the error of its current sensor, and these are counted with.  Two
 errors are kept apart, as the fleet does: that of the whole pack, and that of a cell against the others.  A current that
 nobody saw (a gap) widens the first.
 """
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import calibration
+from edge.calibration import Calibration
 from schemas.frames import FrameBlock
 from schemas.pack import PackModel
 
@@ -113,6 +116,7 @@ class State(NamedTuple):
     ah: float = 0.0
     kept: tuple[tuple[int, float], ...] = ()
     sequence: int = -1  # of the last signed estimate
+    known: Calibration = calibration.NONE  # what the fleet has told of the pack
 
 
 class Soc(NamedTuple):
@@ -165,8 +169,16 @@ def usable(cell_soc: Floats) -> float:
 
 def std_of(cfg: LocalSocConfig, state: State) -> float:
     """Give the standard deviation of the pack's SOC: the anchor's, the capacity's and the current sensor's."""
-    drift = cfg.offset_a * state.counted_s / 3600.0 / cfg.capacity_ah
-    return min(math.hypot(state.anchor_std, cfg.capacity_std * state.net, drift), UNKNOWN_STD)
+    ah, known = capacity_of(cfg, state), state.known
+    offset_a = cfg.offset_a if math.isnan(known.offset_a) else known.offset_std_a
+    share = cfg.capacity_std if math.isnan(known.capacity_ah) else known.capacity_std_ah / ah
+    drift = offset_a * state.counted_s / 3600.0 / ah
+    return min(math.hypot(state.anchor_std, share * state.net, drift), UNKNOWN_STD)
+
+
+def capacity_of(cfg: LocalSocConfig, state: State) -> float:
+    """Give the capacity that is counted with, Ah: the fleet's word, else that of a new pack."""
+    return cfg.capacity_ah if math.isnan(state.known.capacity_ah) else state.known.capacity_ah
 
 
 def _row(cfg: LocalSocConfig, state: State, block: FrameBlock, row: int, on: NDArray[np.bool_] | None) -> State:
@@ -200,11 +212,14 @@ def _counted(cfg: LocalSocConfig, state: State, t_ns: int, current_a: float, on:
         lost = UNKNOWN_STD if dt_s < 0 else min(0.5 * dt_s / 3600.0, UNKNOWN_STD)  # half the capacity in an hour
         std = min(math.hypot(std_of(cfg, state), lost), UNKNOWN_STD)
         return state._replace(anchor_std=std, net=0.0, counted_s=0.0, rest_ns=-1, early=True, bled_ns=-1, kept=())
-    ah = 0.5 * (state.current_a + current_a) * dt_s / 3600.0
-    cells = state.cell_soc + ah / cfg.capacity_ah
+    shown_a = 0.5 * (state.current_a + current_a)
+    offset_a = state.known.offset_a
+    ah = (shown_a if math.isnan(offset_a) else shown_a - offset_a) * dt_s / 3600.0
+    capacity_ah = capacity_of(cfg, state)
+    cells = state.cell_soc + ah / capacity_ah
     if on is not None:
-        cells = cells - np.where(on, cfg.bleed_a * dt_s / 3600.0 / cfg.capacity_ah, 0.0)
-    net = state.net + ah / cfg.capacity_ah
+        cells = cells - np.where(on, cfg.bleed_a * dt_s / 3600.0 / capacity_ah, 0.0)
+    net = state.net + ah / capacity_ah
     return state._replace(cell_soc=cells, net=net, counted_s=state.counted_s + dt_s, ah=state.ah + ah)
 
 
@@ -232,8 +247,8 @@ def _anchored(cfg: LocalSocConfig, state: State, block: FrameBlock, row: int, so
     gain = own_std**2 / (own_std**2 + seen_std**2)
     own_middle = float(np.median(state.cell_soc))
     new_middle = middle if first else own_middle + gain * (middle - own_middle)
-    # errors that all rested voltages share (the table's) do not average out
-    new_std = min(max(math.sqrt(gain) * seen_std, 0.5 * seen_std), UNKNOWN_STD)
+    # errors that all rested voltages share (the table's) do not average out; what was known better stays so
+    new_std = min(max(math.sqrt(gain) * seen_std, 0.5 * seen_std), UNKNOWN_STD if first else own_std)
     spread, spread_std = state.cell_soc - own_middle, state.spread_std
     if known.any():
         cell_std = (3.0 if early else 1.0) * cfg.cell_v / slope
@@ -274,7 +289,7 @@ def taken(cfg: LocalSocConfig, state: State, soc: float, std: float, t_ns: int) 
     times, counted = zip(*state.kept, (state.t_ns, state.ah), strict=True)
     first_ns = times[0]  # differences, for doubles do not hold times since 1970 to the ns
     then_ah = float(np.interp(t_ns - first_ns, np.array(times) - first_ns, counted))
-    now = soc + (state.ah - then_ah) / cfg.capacity_ah
+    now = soc + (state.ah - then_ah) / capacity_of(cfg, state)
     own, own_std = usable(state.cell_soc), std_of(cfg, state) if state.source != NOTHING else UNKNOWN_STD
     far = max(0.05, 4.0 * math.hypot(std, own_std))
     if abs(now - own) > far and state.source != NOTHING:
@@ -283,8 +298,17 @@ def taken(cfg: LocalSocConfig, state: State, soc: float, std: float, t_ns: int) 
     low, high = float(state.cell_soc.min()), float(state.cell_soc.max())
     shift = gain * (min(max(now, 0.0), 1.0) - own) * (low + 1.0 - high)
     cells = np.clip(state.cell_soc + shift, 0.0, 1.0)
-    std_now = math.sqrt(gain) * std
+    std_now = min(own_std, std)  # the fleet's words share their errors: many of them are no better than one
     return state._replace(cell_soc=cells, anchor_std=std_now, net=0.0, counted_s=0.0, source=CLOUD, early=False), ""
+
+
+def calibrated(cfg: LocalSocConfig, state: State, told: Calibration) -> tuple[State, str]:
+    """Count with what the fleet knows of the pack from now on; gives also why it does not ("": it does)."""
+    why = calibration.wrong(told, cfg.capacity_ah, cfg.offset_a)
+    if why:
+        return state, why
+    std = std_of(cfg, state)  # what was counted so far has the errors that it had
+    return state._replace(known=calibration.joined(state.known, told), anchor_std=std, net=0.0, counted_s=0.0), ""
 
 
 def dump(state: State) -> dict[str, Any]:
@@ -294,6 +318,7 @@ def dump(state: State) -> dict[str, Any]:
         "cell_soc": np.clip(state.cell_soc, 0.0, 1.0).round(6).tolist(),
         "anchor_std": state.anchor_std, "net": state.net, "counted_s": state.counted_s, "direction": state.direction,
         "spread_std": None if math.isnan(state.spread_std) else state.spread_std, "sequence": state.sequence,
+        **calibration.dump(state.known),
     }  # fmt: skip
 
 
@@ -316,6 +341,7 @@ def load(cfg: LocalSocConfig, kept: object) -> State:
             t_ns=int(kept["t_ns"]),  # so that what flowed while nobody counted is a gap
             current_a=0.0,
             sequence=int(kept["sequence"]),
+            known=calibration.load(kept, cfg.capacity_ah, cfg.offset_a),
         )
     except (KeyError, TypeError, ValueError):
         return state

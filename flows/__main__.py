@@ -27,13 +27,13 @@ train_app = typer.Typer(no_args_is_help=True, help="Train a model, in a fixed or
 app.add_typer(run_app, name="run")
 app.add_typer(train_app, name="train")
 prognosis.add(train_app, app)
-run_command.add(run_app, app)
 kafka_app = typer.Typer(no_args_is_help=True, help="The broker's topics.")
 app.add_typer(kafka_app, name="kafka")
 letters_app = typer.Typer(no_args_is_help=True, help="What was refused: list it, show it, send it once more.")
 app.add_typer(letters_app, name="deadletters")
 order_app = typer.Typer(no_args_is_help=True, help="Tell a vehicle something, signed: it only tightens limits.")
 app.add_typer(order_app, name="order")
+run_command.add(run_app, app, order_app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Config = Annotated[Path, typer.Option(help="Settings, TOML, with a table [kafka].")]

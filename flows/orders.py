@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import KafkaError, KafkaException, Producer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.cloud_limits import CloudConfig, State, receive
 from flows.kafka_admin import read_kafka
@@ -63,22 +64,35 @@ def run_soc(order: SocOrder, key: Path, out: Path | None, config: Path | None) -
     now_ns = time.time_ns()
     t_ns = time_ns(order.time, "--time") if order.time else now_ns
     content = {"soc": order.soc, "std": order.std, "t_ns": t_ns}
-    until_ns = now_ns + round(order.hours * _HOUR_NS)
-    data = sign(Signed(SOC, order.vehicle, now_ns // 10**6, now_ns, until_ns, content), read_private(key))
+    data = signed_soc(order.vehicle, content, read_private(key), now_ns, order.hours)
     _give(data, order.vehicle, out, config)
     sys.stdout.write(f"soc {now_ns // 10**6} for {order.vehicle}, {order.hours:g} h\n")
 
 
 def _give(data: bytes, vehicle: str, out: Path | None, config: Path | None) -> None:
-    if out is None and config is None:
-        msg = "an order must go somewhere: --out FILE, or --config SETTINGS for the commands topic"
+    give([(vehicle, out, data)], config)
+
+
+def give(messages: Sequence[tuple[str, Path | None, bytes]], config: Path | None) -> None:
+    """Write messages (vehicle, file or None, bytes) and send them to the commands topic; raises ConfigError."""
+    if config is None and any(out is None for _, out, _ in messages):
+        msg = "an order must go somewhere: --out, or --config SETTINGS for the commands topic"
         raise ConfigError(msg)
-    if out is not None:
-        new = out.with_name(out.name + ".new")  # a gateway may be reading the folder
-        new.write_bytes(data)
-        new.replace(out)
+    for _, out, data in messages:
+        if out is not None:
+            new = out.with_name(out.name + ".new")  # a gateway may be reading the folder
+            new.write_bytes(data)
+            new.replace(out)
     if config is not None:
-        _send(config, vehicle, data)
+        _send(config, [(vehicle, data) for vehicle, _, data in messages])
+
+
+def signed_soc(
+    vehicle: str, content: Mapping[str, object], private: Ed25519PrivateKey, now_ns: int, hours: float
+) -> bytes:
+    """Sign what a gateway is to count on with (edge.cloud_soc); the sequence is the time in ms, so that it grows."""
+    until_ns = now_ns + round(hours * _HOUR_NS)
+    return sign(Signed(SOC, vehicle, now_ns // 10**6, now_ns, until_ns, content), private)
 
 
 def signed_limits(order: LimitsOrder, key: Path, now_ns: int) -> bytes:
@@ -109,7 +123,7 @@ def _bound(text: str) -> tuple[str, float]:
         raise ConfigError(msg) from None
 
 
-def _send(config: Path, vehicle: str, data: bytes) -> None:
+def _send(config: Path, messages: Sequence[tuple[str, bytes]]) -> None:
     settings = read_kafka(config)
     topic = settings.topics()["commands"].name
     client = {"enable.idempotence": True, "partitioner": "murmur2", "topic.metadata.propagation.max.ms": 5_000}
@@ -121,7 +135,9 @@ def _send(config: Path, vehicle: str, data: bytes) -> None:
 
     try:
         producer = Producer({**settings.client(), **client})
-        producer.produce(topic, data, vehicle, headers=[("content-type", CONTENT_TYPE)], on_delivery=delivered)
+        for vehicle, data in messages:
+            producer.produce(topic, data, vehicle, headers=[("content-type", CONTENT_TYPE)], on_delivery=delivered)
+            producer.poll(0)
         left = producer.flush(_FLUSH_S)
     except KafkaException as error:
         left, refused = 0, [error.args[0].str()]

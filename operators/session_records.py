@@ -110,6 +110,7 @@ def _known(block: FrameBlock, row: int, pack: PackModel) -> dict[str, Any]:
         "capacity_ah": float(d["capacity_ah"][row]),
         "capacity_low_ah": float(d["q_med_ah"][row]) * smallest,
         "r0_rel": float(d["r0_ohm"][row]) / r0_file(block.temp_c[row], float(d["z_med"][row]), pack),
+        **{k: float(d[k][row]) for k in ("current_offset_a", "current_offset_std_a")},
         **{f"{k}_cell": tuple((d[k][row] + np.float32(0)).tolist()) for k in ("d_soc", "d_r0", "d_q")},
     }
 

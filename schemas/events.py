@@ -70,6 +70,8 @@ class Session:
     capacity_ah: float = math.nan  # usable, whatever the balance
     capacity_low_ah: float = math.nan  # of the smallest cell group: usable, once balanced
     r0_rel: float = math.nan  # R0 over the pack file's at this SOC and temperature
+    current_offset_a: float = math.nan  # what the current sensor shows too much
+    current_offset_std_a: float = math.nan
     d_soc_cell: tuple[float, ...] = ()  # of a charge: each cell group against the median, SOC
     d_r0_cell: tuple[float, ...] = ()  # R0, relative
     d_q_cell: tuple[float, ...] = ()  # capacity, relative

@@ -161,6 +161,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
     capacity_ah f32 usable pack capacity as estimated at the end
     capacity_low_ah f32 capacity of the smallest cell group: what balancing could make usable
     r0_rel f32 R0 over the pack file's at the same SOC and temperature
+    current_offset_a f32 what the current sensor shows too much, as estimated at the end
+    current_offset_std_a f32 its standard deviation
     d_soc_cell f32[] charges only: SOC of each cell group against the median
     d_r0_cell f32[] charges only: R0 of each cell group against the median, relative
     d_q_cell f32[] charges only: capacity of each cell group against the median, relative

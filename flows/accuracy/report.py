@@ -13,7 +13,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from flows.accuracy import bmw_i3, faults, leaf_cell, lg_hg2, prognosis
+from flows.accuracy import bmw_i3, faults, gateway, leaf_cell, lg_hg2, prognosis
 from flows.accuracy.ev_faults import weak_cells
 from schemas.checked import ConfigError
 
@@ -28,6 +28,7 @@ SETS: dict[str, Callable[[Path], dict[str, float]]] = {
 # What a figure should be, (at least, at most), by pattern of its name; the first that fits.
 _GOALS: dict[str, tuple[float, float]] = {
     **prognosis.GOALS,
+    "gateway_*_helps_times": (5.0, np.inf),
     "short_10_ohm_median_delay_h": (0.0, 4.0),
     "short_30_ohm_median_delay_h": (0.0, 8.0),
     "short_100_ohm_median_delay_h": (0.0, 40.0),
@@ -76,6 +77,8 @@ def measure(data: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
         raise ConfigError(msg)
     console = Console(stderr=True, highlight=False)
     found: dict[str, Any] = {}
+    with console.status("gateways of simulated vehicles …"):
+        found |= gateway.figures()
     for name in present:
         with console.status(f"{name} …"):
             found |= {"incidents": weak_cells(data)} if name == "ev_faults" else SETS[name](data)

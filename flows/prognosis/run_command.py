@@ -1,4 +1,4 @@
-"""The commands `ibms run prognostics` and `ibms twin`: what a person types."""
+"""The commands `ibms run prognostics`, `ibms twin` and `ibms order calibrate`: what a person types."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 
-def add(run: typer.Typer, app: typer.Typer) -> None:
-    """Add these commands to `ibms run` and to `ibms`."""
+def add(run: typer.Typer, app: typer.Typer, order: typer.Typer) -> None:
+    """Add these commands to `ibms run`, to `ibms` and to `ibms order`."""
     run.command("prognostics")(run_prognostics)
+    order.command("calibrate")(calibrate)
     app.command("twin")(twin)
 
 
@@ -47,3 +48,20 @@ def twin(
     from flows.twin import run_twin  # noqa: PLC0415 - so that help is quick
 
     run_twin(vehicle, profile, lake, out, as_json=json)
+
+
+def calibrate(
+    key: Annotated[Path, typer.Option(help="Private key that signs.")],
+    lake: Annotated[Path, typer.Option("--lake", help="The lake that knows the packs.")] = Path("lake"),
+    vehicle: Annotated[str, typer.Option(help="This vehicle only; by default every one in the lake.")] = "",
+    limits: Annotated[
+        bool, typer.Option("--limits", help="Currents for aged packs too; they replace limits ordered before.")
+    ] = False,
+    hours: Annotated[float, typer.Option(min=0.01, max=720, help="How long the words may be taken.")] = 24.0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the messages, VEHICLE.soc and VEHICLE.limits.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings with a table [kafka]: send them.")] = None,
+) -> None:
+    """Tell vehicles what the fleet knows of their packs: SOC, capacity, error of the current sensor."""
+    from flows.calibrate import CalibrateOptions, run_calibrate  # noqa: PLC0415 - so that help is quick
+
+    run_calibrate(CalibrateOptions(lake, vehicle, limits, hours, out, config), key)

@@ -1,7 +1,8 @@
 """Does a charge say how large the pack is? Every one is graded, and what speaks against it is named.
 
-A charge moved ΔAh and SOC by ΔSOC, so the pack holds ΔAh / ΔSOC.  That quotient is of the pack as it is balanced today;
-times (smallest cell group / usable capacity) it is of the pack once balanced, which is what ages.
+A charge moved ΔAh and SOC by ΔSOC, so the pack holds ΔAh / ΔSOC; what the current sensor shows too much is no charge,
+and is taken off where the estimate knows it.  That quotient is of the pack as it is balanced today; times (smallest
+cell group / usable capacity) it is of the pack once balanced, which is what ages.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def grade(cfg: EvidenceConfig, charge: Mapping[str, NDArray[Any]], revised: NDAr
     c = {k: np.asarray(charge[k], np.float64) for k in _NEEDED}
     d_soc = c["soc_end"] - c["soc_start"]
     d_soc_std = np.sqrt(c["soc_start_std"] ** 2 + c["soc_end_std"] ** 2)
-    d_ah = c["charge_in_ah"] - c["charge_out_ah"]
+    hours = (np.asarray(charge["end_ns"]) - np.asarray(charge["start_ns"])) / 3600e9 * c["coverage"]
+    offset_a, offset_std_a = (np.nan_to_num(c[k]) for k in ("current_offset_a", "current_offset_std_a"))
+    d_ah = c["charge_in_ah"] - c["charge_out_ah"] - offset_a * hours
     balanced = c["capacity_low_ah"] / c["capacity_ah"]
     unknown = ~(balanced > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -76,6 +79,7 @@ def grade(cfg: EvidenceConfig, charge: Mapping[str, NDArray[Any]], revised: NDAr
             (d_soc_std / d_soc) ** 2
             + cfg.floor**2
             + (1.0 - c["coverage"]) ** 2
+            + (offset_std_a * hours / d_ah) ** 2
             + np.where(unknown, cfg.unbalanced**2, 0.0)
         )
         out_share = c["charge_out_ah"] / c["charge_in_ah"]
@@ -101,7 +105,7 @@ def grade(cfg: EvidenceConfig, charge: Mapping[str, NDArray[Any]], revised: NDAr
 
 _NEEDED = (
     "soc_start", "soc_end", "soc_start_std", "soc_end_std", "charge_in_ah", "charge_out_ah", "capacity_ah",
-    "capacity_low_ah", "coverage", "soc_jump", "gap_max_s", "temp_mean_c",
+    "capacity_low_ah", "coverage", "soc_jump", "gap_max_s", "temp_mean_c", "current_offset_a", "current_offset_std_a",
 )  # fmt: skip
 
 

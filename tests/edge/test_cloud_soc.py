@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge import local_soc
+from edge import calibration, local_soc
 from edge.cloud_limits import EXPIRED, LOOSENING, NOT_YET, OLDER, OTHER_KIND, OTHER_VEHICLE, REPLAYED
 from edge.cloud_soc import IMPLAUSIBLE, receive
 from edge.local_soc import State, fresh_state, local_soc_config
@@ -77,3 +78,49 @@ def test_one_that_does_not_fit_is_refused_but_not_heard_twice() -> None:
     assert judged.reason == IMPLAUSIBLE
     assert state == rested._replace(sequence=5)
     assert LOOSENING not in judged.text
+
+
+def test_capacity_and_sensor_error_are_counted_with_and_come_with_a_soc_or_alone() -> None:
+    told = {"capacity_ah": 52.8, "capacity_std_ah": 0.6, "offset_a": 0.4, "offset_std_a": 0.02}
+    for content in (CONTENT | told, told, {k: told[k] for k in ("capacity_ah", "capacity_std_ah")}):
+        state, judged = receive(CFG, _state(), _signed(content), KEYS, "V1", NOW_NS)
+        assert judged.reason == ""
+        assert "52.8 ± 0.6 Ah" in judged.text
+        assert state.known.capacity_ah == 52.8
+        assert local_soc.capacity_of(CFG, state) == 52.8
+    state, _ = receive(CFG, _state(), _signed(told), KEYS, "V1", NOW_NS)
+    blind = frames(np.arange(10.0, 3611.0), 5.28 + 0.4, cell_v=np.nan, pack_v=np.nan)
+    after = local_soc.step(CFG, state, blind, None, NOW_NS)[0]
+    assert after.cell_soc - state.cell_soc == pytest.approx(0.1, abs=1e-3), "a tenth of what the pack really holds"
+    assert local_soc.std_of(CFG, after) < local_soc.std_of(CFG, after._replace(known=calibration.NONE))
+    again = local_soc.load(CFG, json.loads(json.dumps(local_soc.dump(after))))
+    assert again.known == after.known, "a restart counts on with it"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"capacity_ah": 52.8}, MALFORMED),
+        ({"capacity_ah": 52.8, "capacity_std_ah": "0.6"}, MALFORMED),
+        ({"capacity_ah": None, "capacity_std_ah": 0.6}, MALFORMED),
+        ({"offset_a": 0.4, "offset_std_a": True}, MALFORMED),
+        ({"capacity_ah": 80.0, "capacity_std_ah": 0.6}, IMPLAUSIBLE),
+        ({"capacity_ah": 5.0, "capacity_std_ah": 0.6}, IMPLAUSIBLE),
+        ({"offset_a": 40.0, "offset_std_a": 0.6}, IMPLAUSIBLE),
+    ],
+)
+def test_a_message_with_one_part_that_cannot_be_changes_nothing(wrong: dict[str, object], reason: str) -> None:
+    before = _state()
+    state, judged = receive(CFG, before, _signed(CONTENT | wrong), KEYS, "V1", NOW_NS)
+    assert judged.reason == reason
+    assert state._replace(sequence=before.sequence) == before
+    assert state.sequence == (5 if reason == IMPLAUSIBLE else before.sequence)
+
+
+def test_many_words_of_the_fleet_are_no_surer_than_one() -> None:
+    state = _state()
+    for k in range(20):
+        told = CONTENT | {"soc": local_soc.usable(state.cell_soc)}
+        state, judged = receive(CFG, state, _signed(told, sequence=10 + k), KEYS, "V1", NOW_NS)
+        assert judged.reason == ""
+    assert local_soc.std_of(CFG, state) == pytest.approx(0.02)

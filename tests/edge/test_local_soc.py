@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge import local_soc
+from edge.calibration import Calibration
 from edge.local_soc import CLOUD, KEPT, NOTHING, OCV, VOLTAGE, Soc, State, fresh_state, local_soc_config, usable
 from flows.traces import TraceOptions, trace_items
 from schemas.frames import FrameBlock
@@ -226,6 +227,19 @@ def test_a_vehicle_that_knows_nothing_believes_the_fleet() -> None:
     assert why == ""
     soc = local_soc.told(CFG, after, T0_NS)
     assert soc.soc == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_poor_voltage_takes_nothing_from_what_is_known_better() -> None:
+    cfg = replace(CFG, table_v=0.08)
+    sensor = Calibration(offset_a=0.0, offset_std_a=0.001)
+    state = _rested()._replace(anchor_std=0.005, net=0.0, counted_s=0.0, known=sensor)
+    for k in range(1, 20):
+        block = frames(
+            np.arange(1800.0 + 3600 * (k - 1), 1801.0 + 3600 * k, 50.0), cell_v=np.tile(_ocv(np.full(4, 0.5)), (73, 1))
+        )
+        state, soc = local_soc.step(cfg, state, block, None, int(block.t_ns[-1]))
+        assert soc.std < 0.01
+    assert np.median(soc.cell_soc) == pytest.approx(np.median(CELLS), abs=0.01)
 
 
 def test_a_restart_keeps_the_soc_and_what_is_torn_is_nothing() -> None:

@@ -41,7 +41,8 @@ def charges(
         "start_ns": end - HALF_DAY_NS // 4, "end_ns": end, "charge": True, "revision": 0, "frames": 360.0,
         "coverage": 1.0, "soc_start": 0.3, "soc_end": 0.8, "soc_start_std": 0.01, "soc_end_std": 0.01,
         "charge_out_ah": 0.0, "temp_mean_c": 25.0, "gap_max_s": 30.0, "soc_jump": 0.001, "capacity_ah": usable,
-        "capacity_low_ah": usable, "r0_rel": 1.0, "soh_bms_min": np.nan, "soh_bms_max": np.nan, "soh_bms_end": np.nan,
+        "capacity_low_ah": usable, "r0_rel": 1.0, "current_offset_a": np.nan, "current_offset_std_a": np.nan,
+        "soh_bms_min": np.nan, "soh_bms_max": np.nan, "soh_bms_end": np.nan,
         **dict.fromkeys(CURVE, np.nan),
     }  # fmt: skip
     unknown = columns.keys() - values.keys() - {"charge_in_ah", "energy_in_kwh"}

@@ -78,3 +78,14 @@ def test_a_wrong_setting_is_named() -> None:
         EvidenceConfig(delta_soc=0.0)
     with pytest.raises(ValueError, match="coverage must be in"):
         EvidenceConfig(coverage=1.5)
+
+
+def test_what_the_sensor_shows_too_much_is_not_charge() -> None:
+    plain = charges(1, 54.0).data
+    hours = float(plain["end_ns"][0] - plain["start_ns"][0]) / 3600e9
+    shown = {**plain, "charge_in_ah": plain["charge_in_ah"] + 0.5 * hours}
+    assert _grade(shown).capacity_ah[0] > 1.05 * 54.0
+    known = {**shown, "current_offset_a": np.array([0.5]), "current_offset_std_a": np.array([0.1])}
+    told = _grade(known)
+    assert told.capacity_ah[0] == pytest.approx(54.0)
+    assert told.capacity_std_ah[0] > _grade(plain).capacity_std_ah[0], "and how well it is known counts"
