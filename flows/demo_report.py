@@ -62,6 +62,8 @@ def show(report: Report) -> None:
     console.print(_soc(report.soc))
     console.print()
     console.print(_faults(report.outcomes))
+    for line in _not_found(report.outcomes):
+        console.print(line, markup=False)
     console.print()
     console.print(_soh(report.health))
     console.print()
@@ -160,6 +162,18 @@ def _faults(outcomes: list[Outcome]) -> Table:
         delay = duration(median(o.delay_s for o in found))
         table.add_row(kind.replace("_", " "), str(len(group)), str(len(found)), delay, seen)
     return table
+
+
+def _not_found(outcomes: list[Outcome]) -> list[str]:
+    """Say of each fault that was not found how much of its vehicle was seen since it began."""
+    missed = [o for o in outcomes if not o.found]
+    if not missed:
+        return []
+    lines = [
+        f"    {o.kind.replace('_', ' ')} in {o.vehicle_id}: awake for {duration(o.seen_s)} since it began"
+        for o in missed
+    ]
+    return ["", "  Not found within the demo; how long slow faults take: ibms bench diagnosis", *lines]
 
 
 def _number(value: float) -> str:

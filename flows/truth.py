@@ -20,11 +20,11 @@ from schemas.pack import load_pack
 
 _INTERVAL_90 = 1.645  # standard deviations
 
-# What in the lake counts as having found a fault of that kind: incidents by kind, gaps, dead letters by reason.
-# A fault of one cell shows as whichever of its numbers moves first.
+# What in the lake counts as having found a fault of that kind: incidents by kind, gaps (also those that were filled
+# afterwards), dead letters by reason.  A fault of one cell shows as whichever of its numbers moves first.
 _CELL = (
-    "leak", "cell_spread", "cell_offset", "cell_deviation", "resistance", "capacity", "sense_wire", "stuck_cell",
-    "cell_undervoltage", "cell_overvoltage",
+    "leak", "cell_spread", "cell_offset", "cell_step", "cell_deviation", "resistance", "capacity", "sense_wire",
+    "stuck_cell", "cell_undervoltage", "cell_overvoltage",
 )  # fmt: skip
 _PROBE = ("stuck_probe", "probe_offset", "probe_deviation")
 _HEAT = ("cooling", "overtemperature", "thermal_event", *_PROBE)
@@ -43,8 +43,13 @@ FOUND_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     # A clock that is ahead for long passes for a gap; then every frame of the right time is refused with both times.
     "clock_jump": ("dead_letters", ("clock_future", "clock_past", "late", "time_conflict")),
     "dropped": ("gaps", ("sequence", "time")),
-    "late": ("dead_letters", ("late",)),
+    # Frames that come too late for their place leave a gap and fill it; where that was too small, they are refused.
+    "late": ("late_frames", ("filled gap", "late")),
 }
+_LATE = """(
+    SELECT vehicle_id, 'filled gap' AS kind, to_ns FROM lake.gaps WHERE revision > 0 AND missing = 0
+    UNION ALL SELECT pack_id, reason, greatest(t_ns, expected_ns) FROM lake.dead_letters WHERE reason = 'late'
+)"""
 # What the flow absorbs: it leaves no trace, and none is expected.
 ABSORBED = ("duplicated", "out_of_order")
 
@@ -59,6 +64,7 @@ class Outcome:
     found: bool
     delay_s: float  # NaN where not found
     by: str  # what found it
+    seen_s: float = 0.0  # time covered by windows since it began
 
 
 def write_truth(made: Iterable[tuple[FrameBlock, Truth]], path: Path) -> Iterator[FrameBlock]:
@@ -118,8 +124,19 @@ def outcomes(
         begin = start_ns + int(fault.start_s * 1e9)
         end = start_ns + int((fault.end_s + grace_s) * 1e9)
         at, by = first_record(con, table, names, vehicle, begin, end)
-        out.append(Outcome(fault.kind, vehicle, begin, by != "", (at - begin) / 1e9 if by else float("nan"), by))
+        delay_s = (at - begin) / 1e9 if by else float("nan")
+        out.append(Outcome(fault.kind, vehicle, begin, by != "", delay_s, by, _seen_s(con, vehicle, begin, end)))
     return out
+
+
+def _seen_s(con: duckdb.DuckDBPyConnection, vehicle: str, begin_ns: int, end_ns: int) -> float:
+    """Give how much of a vehicle's time between two others its windows cover."""
+    row = con.execute(
+        "SELECT sum(epoch_ns(end_ns) - epoch_ns(start_ns)) / 1e9 FROM lake.windows"
+        " WHERE vehicle_id = $1 AND epoch_ns(start_ns) BETWEEN $2 AND $3",
+        [vehicle, begin_ns, end_ns],
+    ).fetchone()
+    return 0.0 if row is None or row[0] is None else float(row[0])
 
 
 def first_record(
@@ -130,10 +147,14 @@ def first_record(
         # An incident is known when it opens, or when a later revision gives it this kind.
         "incidents": ("kind", "updated_ns"),
         "gaps": ("kind", "to_ns"),
+        "late_frames": ("kind", "to_ns"),
         "dead_letters": ("reason", "CASE reason WHEN 'late' THEN greatest(t_ns, expected_ns) ELSE expected_ns END"),
     }[table]
     who = "pack_id" if table == "dead_letters" else "vehicle_id"
-    source = "lake.raw.incidents" if table == "incidents" else f"lake.{table}"
+    source = {
+        "incidents": "lake.raw.incidents",
+        "late_frames": _LATE,
+    }.get(table, f"lake.{table}")
     row = con.execute(
         f"""
         SELECT epoch_ns({when}), {name} FROM {source}

@@ -25,13 +25,14 @@ CAUSES = (
 #        self  bal  res loose  cap wire cell temp cool  not
 PRIOR = (21.0, 7.0, 14.0, 10.0, 14.0, 6.0, 10.0, 8.0, 8.0, 2.0)  # fmt: skip
 CHANCES: dict[str, tuple[float, ...]] = {
-    "leak":        (85.0, 85.0, 1.0, 1.0, 1.0, 1.0, 4.0, 0.2, 0.2, 10.0),
-    "leak_bleed":  (55.0, 75.0, 0.5, 0.5, 0.5, 0.5, 2.0, 0.2, 0.2, 5.0),  # of the size that a balancing resistor takes
+    "leak":        (93.0, 90.0, 1.0, 1.0, 1.0, 1.0, 4.0, 0.2, 0.2, 10.0),
+    "leak_bleed":  (55.0, 78.0, 0.5, 0.5, 0.5, 0.5, 2.0, 0.2, 0.2, 5.0),  # of the size that a balancing resistor takes
     "offset_low":  (70.0, 60.0, 3.0, 3.0, 25.0, 10.0, 40.0, 0.2, 0.2, 10.0),
     "offset_high": (0.5, 0.5, 3.0, 3.0, 10.0, 10.0, 40.0, 0.2, 0.2, 10.0),
     "spread":      (20.0, 20.0, 15.0, 15.0, 25.0, 60.0, 45.0, 0.2, 0.2, 30.0),
-    "resistance":  (2.0, 2.0, 90.0, 90.0, 4.0, 5.0, 3.0, 0.2, 0.2, 10.0),
-    "resistance_leaps": (0.5, 0.5, 10.0, 60.0, 1.0, 2.0, 1.0, 0.2, 0.2, 3.0),  # by half and more
+    "step":        (1.0, 1.0, 2.0, 10.0, 4.0, 30.0, 50.0, 0.2, 0.2, 10.0),
+    "resistance":  (2.0, 2.0, 90.0, 90.0, 4.0, 25.0, 3.0, 0.2, 0.2, 10.0),
+    "resistance_leaps": (0.5, 0.5, 10.0, 60.0, 1.0, 12.0, 1.0, 0.2, 0.2, 3.0),  # by half and more
     "capacity":    (5.0, 5.0, 4.0, 4.0, 85.0, 2.0, 4.0, 0.2, 0.2, 10.0),
     "limit":       (25.0, 15.0, 25.0, 25.0, 35.0, 20.0, 20.0, 0.5, 2.0, 10.0),  # a cell voltage limit
     "wire":        (0.2, 0.2, 0.2, 2.0, 0.2, 95.0, 2.0, 0.2, 0.2, 2.0),
@@ -48,6 +49,7 @@ _LEAP = 0.5
 _SIGN_OF = {
     "leak": "leak",
     "cell_spread": "spread",
+    "cell_step": "step",
     "resistance": "resistance",
     "capacity": "capacity",
     "cell_undervoltage": "limit",

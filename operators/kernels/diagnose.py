@@ -88,7 +88,7 @@ def step(cfg: DiagnoseConfig, state: DiagnoseState, block: FrameBlock) -> dict[s
             probe.step(cfg.probes, state.probes, block),
             cooling.step(cfg.cooling, state.cooling, block, ext),
             spread.step(cfg.spread, state.spread, block, cfg.docv),
-            residuals.step(cfg.residuals, state.residuals, block),
+            residuals.step(cfg.residuals, state.residuals, block, cfg.docv),
             aging.step(cfg.aging, state.aging, block),
         ]
     )

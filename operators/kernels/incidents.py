@@ -279,26 +279,33 @@ def _leading(o: Open) -> tuple[int, list[float]]:
 
 
 def _text(o: Open, t_ns: int) -> str:
+    """Say which cell, what value, what is normal for it, since when, how sure, and what to do."""
     at, (_, value, normal, sigma, since_ns) = _leading(o)
-    kind = KINDS[at]
+    kind, several = KINDS[at], len(o.subjects) > 1
     text = kind.text.format(
-        subject=_subject(o.subject_kind, o.subjects).capitalize(),
-        value=_shown(kind, value),
+        subject=_subject(o.subject_kind, o.subjects) if o.subjects else "the pack",
+        value=("up to " if several and at != _WIRE else "") + _shown(kind, value),
         normal=_shown(kind, normal),
         side="below" if value < 0 else "above",
-        be="are" if len(o.subjects) > 1 else "is",
+        heat="colder" if value < 0 else "warmer",
+        much="less" if value < 0 else "more",
+        be="are" if several else "is",
+        have="have" if several else "has",
+        its="their" if several else "its",
+        they="they" if several else "it",
+        s="" if several else "s",
     )
+    since = f"since {_when(int(since_ns))}"
     if o.cleared_ns:
-        return f"{text[0].upper()}{text[1:]}: this is over since {_when(t_ns)}."
-    sure = _sure(value, sigma)
-    return f"{text[0].upper()}{text[1:]} since {_when(int(since_ns))}; {sure}. {kind.do}"
+        return f"Cleared at {_when(t_ns)}. What was found, {since}: {text.removesuffix(',')}."
+    return f"{text[0].upper()}{text[1:]} {since}; {_sure(value, sigma)}. {kind.do}"
 
 
 def _shown(kind: Kind, value: float) -> str:
     if not math.isfinite(value):
         return "an unknown value"
     number = value * kind.scale
-    if "{side}" in kind.text:
+    if any(word in kind.text for word in ("{side}", "{heat}", "{much}")):
         number = abs(number)
     text = f"{number:.{kind.digits}f}"
     return f"{text} {kind.unit}" if kind.unit else text

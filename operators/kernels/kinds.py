@@ -13,8 +13,9 @@ class Kind:
 
     Findings of one family on one subject are one incident, which the kind of highest `rank` names.  `wide`: the
     subject is where it shows, not what it is about, so the family is one incident per pack.  A kind that does not
-    open only adds its evidence to incidents that are open.  `text` may name subject, be (is or are), value,
-    normal and side (above or below, by the value's sign); values are shown as value × `scale` in `unit`.
+    open only adds its evidence to incidents that are open.  `text` may name subject, value and normal, which are shown
+    as value × `scale` in `unit`; be (is or are), have and s for the subject's number; and by the value's sign side
+    (above or below), heat (warmer or colder) and much (more or less), with which its size is shown without the sign.
     """
 
     name: str
@@ -30,24 +31,52 @@ class Kind:
 
 
 def _limit(name: str, what: str, unit: str, digits: int, do: str, family: str = "") -> Kind:
-    text = f"{{subject}}: {what} {{value}} is beyond the limit of {{normal}}"
+    """Give the kind of a hard limit; `what` says whose value it is, and on which side of the limit."""
+    whose, _, side = what.rpartition(", ")
+    text = f"{whose} {{value}}, {side} the limit of {{normal}},"
     return Kind(name, family or name, 20, 1.0, unit, digits, text, do, wide=True)
 
 
 _CHECK_CELL = "Measure this cell group at rest and inspect its connections at the next service."
-_HOT = "Take the load off, keep cooling on and inspect the pack before it is charged again."
+_HOT = "Take the load off, keep cooling on, and have the pack inspected before it is charged again."
 
 # The place in this table is the number that findings carry: append only.
 KINDS: tuple[Kind, ...] = (
-    _limit("cell_overvoltage", "voltage", "V", 3, "Stop charging; check charger and cell measurement."),
-    _limit("cell_undervoltage", "voltage", "V", 3, "Charge soon; check this cell group's capacity and resistance."),
-    _limit("overtemperature", "temperature", "°C", 1, _HOT, "thermal"),
-    _limit("undertemperature", "temperature", "°C", 1, "Warm the pack before charging it."),
-    _limit("overcurrent_charge", "charging current", "A", 1, "Check charger, regeneration limits and current sensor."),
-    _limit("overcurrent_discharge", "discharging current", "A", 1, "Check the drive's current limits and the sensor."),
-    _limit("pack_overvoltage", "pack voltage", "V", 1, "Stop charging; check the charger."),
-    _limit("pack_undervoltage", "pack voltage", "V", 1, "Charge soon; check the pack's capacity."),
-    _limit("isolation", "isolation", "Ω/V", 0, "Do not touch high-voltage parts; have the isolation measured."),
+    _limit(
+        "cell_overvoltage", "{subject} {be} at, above", "V", 3, "Stop charging; check the charger and this reading."
+    ),
+    _limit(
+        "cell_undervoltage",
+        "{subject} {be} at, below",
+        "V",
+        3,
+        "Charge soon; check this cell group's capacity and resistance.",
+    ),
+    _limit("overtemperature", "{subject} read{s}, above", "°C", 1, _HOT, "thermal"),
+    _limit("undertemperature", "{subject} read{s}, below", "°C", 1, "Warm the pack before charging it."),
+    _limit(
+        "overcurrent_charge",
+        "the pack is charged with, above",
+        "A",
+        1,
+        "Check the charger, the limits of regenerative braking and the current sensor.",
+    ),
+    _limit(
+        "overcurrent_discharge",
+        "the pack is discharged with, above",
+        "A",
+        1,
+        "Check the drive's current limits and the current sensor.",
+    ),
+    _limit("pack_overvoltage", "the pack is at, above", "V", 1, "Stop charging; check the charger."),
+    _limit("pack_undervoltage", "the pack is at, below", "V", 1, "Charge soon; check the pack's capacity."),
+    _limit(
+        "isolation",
+        "the pack's isolation is, below",
+        "Ω/V",
+        0,
+        "Do not touch high-voltage parts; have the isolation resistance measured.",
+    ),
     Kind(
         "thermal_event",
         "thermal",
@@ -55,8 +84,9 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "°C",
         1,
-        "{subject} at {value} with rapid heating or collapsing cells: thermal event",
-        "Stop, leave the vehicle, keep cooling on and call the fire service.",
+        "thermal event at {subject}: cells collapse or temperatures climb within seconds; the hottest probe reads "
+        "{value} (limit: {normal}),",
+        "Stop, leave the vehicle and call the fire service; keep cooling on.",
         wide=True,
     ),
     Kind(
@@ -76,18 +106,19 @@ KINDS: tuple[Kind, ...] = (
         1000.0,
         "mA",
         0,
-        "{subject} loses charge as by a current of {value} beside its pack (normal for it: below {normal})",
-        "Do not charge to full; have the cell group tested for an internal short or a stuck balancing circuit.",
+        "{subject} lose{s} charge that {its} pack does not, as if a current of {value} flowed (normal here: below "
+        "{normal})",
+        "Do not charge to full; have this cell group tested for an internal short or a balancing switch that stays on.",
     ),
     Kind(
         "cell_offset",
         "cell",
         40,
         100.0,
-        "% of charge",
+        "%",
         1,
-        "{subject} has moved {value} {side} its own place in the pack (normal for it: within {normal})",
-        "Check the measurement of this cell group, then the cells.",
+        "{subject} {be} {value} of charge {side} {its} usual place in the pack (normal for it: within {normal})",
+        "Watch whether it goes on; check the measurement of this cell group first, then its cells.",
     ),
     Kind(
         "resistance",
@@ -96,7 +127,8 @@ KINDS: tuple[Kind, ...] = (
         100.0,
         "%",
         0,
-        "{subject} has {value} more resistance than it used to have beside its pack (normal for it: within {normal})",
+        "{subject} {have} {value} more resistance beside the pack than {they} used to have (normal for it: within "
+        "{normal})",
         "Check the bolts, welds and busbars of this cell group.",
     ),
     Kind(
@@ -106,8 +138,8 @@ KINDS: tuple[Kind, ...] = (
         100.0,
         "%",
         0,
-        "{subject} holds {value} less charge than its pack (normal for it: within {normal})",
-        "It sets the range of the whole pack: plan its replacement.",
+        "{subject} hold{s} {value} less charge than the pack's median cell group (normal here: within {normal})",
+        "It limits the range of the whole pack: plan its replacement.",
     ),
     Kind(
         "sense_wire",
@@ -116,7 +148,7 @@ KINDS: tuple[Kind, ...] = (
         1000.0,
         "mV",
         0,
-        "{subject} differ from the pack by {value} with opposite signs",
+        "{subject} read {value} off the pack in opposite directions (normal here: within {normal})",
         "Check the sense wire between these two cell groups; the cells themselves are probably sound.",
     ),
     Kind(
@@ -126,18 +158,18 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "V",
         3,
-        "{subject} has read {value} without a change while its pack moved by {normal}",
-        "Check the measuring channel of this cell group: its voltage is not watched.",
+        "{subject} {have} read {value} without a change while the pack's median moved by {normal}",
+        "Check the measuring channel of this cell group: nobody knows its voltage.",
     ),
     Kind(
         "missing_cells",
         "missing_cells",
         20,
         1.0,
-        "cell groups",
+        "",
         0,
-        "Only {value} of {normal} report a voltage",
-        "Check cell monitors and their wiring; do not charge an incomplete pack unattended.",
+        "only {value} of {normal} cell groups report a voltage",
+        "Check the cell monitors and their wiring; do not leave the pack unattended while it charges.",
         wide=True,
     ),
     Kind(
@@ -147,8 +179,8 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "A",
         1,
-        "The vehicle repeats one and the same frame, which says that {value} flow",
-        "Check the gateway and the bus: nothing is being watched.",
+        "the vehicle sends one and the same frame again and again, with a current of {value} in each,",
+        "Check the gateway and the bus: nothing of this pack is being watched.",
         wide=True,
     ),
     Kind(
@@ -158,7 +190,7 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "V",
         1,
-        "The sum of the cells and the pack voltage are {value} apart (usual: {normal})",
+        "the cell voltages add up to {value} {much} than the pack voltage, beyond what is usual for this pack,",
         "Check the pack voltage sensor and the cell monitors.",
         wide=True,
     ),
@@ -169,8 +201,8 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "°C",
         1,
-        "{subject} {be} {value} {side} the usual place in the pack (normal here: within {normal})",
-        "Check this probe, then connections and cooling beside it.",
+        "{subject} {be} {value} {heat} than usual beside the other probes (normal here: within {normal})",
+        "Check this probe, then the connections and the cooling near it.",
     ),
     Kind(
         "stuck_probe",
@@ -179,8 +211,8 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "°C",
         1,
-        "{subject} has read {value} without a change while its pack moved by {normal}",
-        "Check this probe: the temperature beside it is not watched.",
+        "{subject} {have} read {value} without a change while the median of the probes moved by {normal}",
+        "Check this probe: nobody knows the temperature near it.",
     ),
     Kind(
         "cooling",
@@ -189,8 +221,9 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "°C",
         1,
-        "The pack is {value} {side} the temperature that its load and coolant explain (normal for it: within {normal})",
-        "Check coolant, pump and fan; avoid fast charging until then.",
+        "the pack has become {value} {heat} than its load, its coolant and the air explain (normal for it: within "
+        "{normal})",
+        "Check coolant, pump and fan; avoid fast charging until this is done.",
         wide=True,
     ),
     Kind(
@@ -200,7 +233,7 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "",
         2,
-        "A window feature of the pack has drifted ({value} of its threshold)",
+        "a feature of the pack's windows has drifted ({value} times its threshold)",
         "Look at the pack's windows.",
         wide=True,
         opens=False,
@@ -212,7 +245,7 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "",
         2,
-        "The pack's windows are unlike what it has shown (score {value})",
+        "the pack's windows are unlike those that it has shown before (score {value} of 1)",
         "Look at the pack's windows.",
         wide=True,
         opens=False,
@@ -224,7 +257,7 @@ KINDS: tuple[Kind, ...] = (
         1000.0,
         "mV",
         0,
-        "{subject} is {value} from the pack's median (limit {normal})",
+        "{subject} {be} {value} away from the pack's median (limit: {normal})",
         _CHECK_CELL,
     ),
     Kind(
@@ -234,8 +267,8 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "°C",
         1,
-        "{subject} is {value} from the mean of the probes (limit {normal})",
-        "Check this probe, then connections and cooling beside it.",
+        "{subject} {be} {value} away from the mean of the probes (limit: {normal})",
+        "Check this probe, then the connections and the cooling near it.",
     ),
     Kind(
         "soc_report",
@@ -244,9 +277,20 @@ KINDS: tuple[Kind, ...] = (
         100.0,
         "%",
         0,
-        "The vehicle's own state of charge jumped to {value}, where the charge counted makes {normal}",
-        "Do not trust the vehicle's display and range; check what sends its state of charge.",
+        "the vehicle's own state of charge has jumped to {value}, where the charge counted leads to {normal},",
+        "Do not trust the range that the vehicle shows; check what sends its state of charge.",
         wide=True,
+    ),
+    Kind(
+        "cell_step",
+        "cell",
+        47,
+        1000.0,
+        "mV",
+        0,
+        "{subject} {have} jumped to {value} {side} {its} usual place in the pack and stayed there (normal for it: "
+        "within {normal})",
+        "Check the measuring channel and the connections of this cell group: charge does not jump.",
     ),
 )
 

@@ -1,9 +1,11 @@
-"""Cells that leave their own place in the pack: leaks and steps.
+"""Cells that leave their own place in the pack: leaks, steps, and what is not yet known to be either.
 
-Leak: d_soc follows offset + slope × z of the pack's median cell, fitted per cell with one covariance shared by all
+d_soc follows offset + slope × z of the pack's median cell, fitted per cell with one covariance shared by all
 cells, since all see the same z.  What stays off that line fills a two-sided CUSUM (E. S. Page, Biometrika 41, 1954) in
-SOC × hours, whose slack grows with the line's own uncertainty.  A cell that moves on for an hour leaks; one that moved
-at once has a measurement or a contact that changed.
+SOC × hours, whose slack grows with the line's own uncertainty.  What has moved is then followed at rest alone, and by
+the voltage of the frame, since the estimate takes hours to reach a new place: a cell that goes on down while its pack
+stands or charges leaks; one that lacks capacity moves only while the pack discharges; one that stays where it is over
+some swing of the pack has a measurement or a contact that changed.
 Balancing moves cells on purpose and falsifies what it measures: looks pause, and the line takes up what has changed.
 """
 
@@ -22,10 +24,18 @@ from schemas.frames import LIVE, FrameBlock, missing_context
 from schemas.pack import PackModel
 from schemas.quality import FROZEN, SWEEP_SKEW
 
-_LEAK, _OFFSET = INDEX["leak"], INDEX["cell_offset"]
+_LEAK, _OFFSET, _STEP = INDEX["leak"], INDEX["cell_offset"], INDEX["cell_step"]
+_MOVED, _LEAKS, _LEAKS_FAST, _STEPPED = 1, 2, 3, 4  # values of cell_level; 0 in its place
 
 WATCHES = 4  # cells whose way out is timed, per pack
 _HOUR_NS = 3_600_000_000_000
+_STEEP_V = 0.3  # V per unit SOC: on a flatter curve a millivolt says nothing of charge
+# Columns of `way`: d_soc off the line last; sum of voltage beside the pack and number of frames, at rest since the last
+# look; at the last look at rest: hours since the watch began, V off the line, SOC of the median cell, number of
+# frames; hours of rest and what it moved in them, V; least and most of V and SOC.
+_LAST, _SUM, _COUNT, _REST_H, _REST_V, _REST_Z, _READINGS, _HOURS, _MOTION = range(9)
+_V_LOW, _V_HIGH, _Z_LOW, _Z_HIGH, _WAY = range(9, 14)
+_STANDS, _STANDS_H = 0.004, 0.001  # SOC, and SOC per h, that a pack may pass between two looks and be called at rest
 _OWN = 5e-6  # slack per unit of own_noise: four σ, σ being 1.25 times the mean deviation
 
 
@@ -42,6 +52,11 @@ class ResidualsConfig:
     raise_h: float = 0.01  # SOC × h; grows as the slack does
     most_cells: int = WATCHES  # more cells off their lines at once are a matter of the pack
     least_rate: float = 3e-4  # SOC per h: what moves out more slowly is no leak (15 mA of 50 Ah)
+    rest_c_rate: float = 0.1  # up to this current a cell's voltage says how far off it is
+    reading_v: float = 0.002  # of one reading of one cell
+    leak_h: float = 1.0  # of rest in which it must move on
+    step_h: float = 2.0  # of rest in which it must not
+    step_swing: float = 0.15  # SOC that the pack must pass meanwhile: a cell that lacks capacity would move
     noise: float = 0.003  # SOC, before the pack has shown its own
     prior: float = 0.05  # spread of offsets and slopes before anything is known, SOC
     memory_s: float = 14 * 86_400.0
@@ -68,7 +83,7 @@ class ResidualsState:
     soc_slope: NDArray[np.float32]  # (S, C) … and per unit z
     cusum: NDArray[np.float32]  # (S, C) SOC × h, with the sign of the deviation
     own_noise: NDArray[np.uint16]  # (S, C) mean |deviation| of d_soc from the line in 1e-6
-    cell_level: NDArray[np.uint8]  # (S, C) 0 nothing, 1 moved, 2 leak, 3 strong leak
+    cell_level: NDArray[np.uint8]  # (S, C) 0 nothing, 1 moved, 2 leak, 3 strong leak, 4 stepped
     look_ns: NDArray[np.int64]  # (S,) last look at d_soc
     bled: NDArray[np.bool_]  # (S,) it has balanced since the last look
     bleed_free_s: NDArray[np.float32]  # (S,) of frames since then
@@ -76,7 +91,7 @@ class ResidualsState:
     cov: NDArray[np.float64]  # (S, 3) of offset, both, slope; over the noise; negative before the first look
     watch_cell: NDArray[np.int16]  # (S, WATCHES) −1 free
     watch_ns: NDArray[np.int64]  # (S, WATCHES) when it left its line
-    watch_soc: NDArray[np.float32]  # (S, WATCHES, 3) how far off it was then, when raised, and last
+    watch_way: NDArray[np.float32]  # (S, WATCHES, _WAY) how it has moved since
 
     @classmethod
     def empty(cls, slots: int, cells: int, probes: int) -> ResidualsState:  # noqa: ARG003 - every state is made alike
@@ -95,14 +110,15 @@ class ResidualsState:
             np.full((slots, 3), -1.0),
             np.full(few, -1, np.int16),
             np.zeros(few, i8),
-            np.zeros((*few, 3), f4),
+            np.zeros((*few, _WAY), f4),
         )
 
 
-def step(cfg: ResidualsConfig, state: ResidualsState, block: FrameBlock) -> Found:
+def step(cfg: ResidualsConfig, state: ResidualsState, block: FrameBlock, docv: NDArray[np.float64]) -> Found:
     """Look at the cells in the live, fresh rows of `block`.
 
-    Needs derived slot, dt_s, quality, z_med, d_soc, d_soc_std.
+    Needs derived slot, dt_s, quality, z_med, v_med, d_soc, d_soc_std.  `docv` (K,) is the slope of the OCV over SOC
+    0..1, V per unit SOC.
     """
     d = block.derived
     mask = block.context.get("balancing_mask")
@@ -110,20 +126,23 @@ def step(cfg: ResidualsConfig, state: ResidualsState, block: FrameBlock) -> Foun
     return collect(
         _walk, len(block), 2 * block.cells,
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], d["z_med"], d["d_soc"], d["d_soc_std"],
+        block.cell_v, d["v_med"], block.current_a, docv,
         missing_context("balancing_mask", len(block)) if mask is None else mask,
-        1.0 / cfg.capacity_ah, cfg.look_s, cfg.soc_std, slack, cfg.sigmas, cfg.raise_h, cfg.most_cells, cfg.least_rate,
+        1.0 / cfg.capacity_ah, cfg.look_s, cfg.soc_std, slack, cfg.sigmas, cfg.raise_h, cfg.most_cells,
+        (cfg.least_rate, cfg.leak_h, cfg.step_h, cfg.step_swing, cfg.reading_v), cfg.rest_c_rate,
         cfg.noise**2, (cfg.prior / cfg.noise) ** 2, cfg.memory_s, cfg.bleed_s,
         state.soc_offset, state.soc_slope, state.cusum, state.own_noise, state.cell_level, state.look_ns, state.bled,
         state.bleed_free_s, state.noise, state.cov,
-        (state.watch_cell, state.watch_ns, state.watch_soc),
+        (state.watch_cell, state.watch_ns, state.watch_way),
     )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
 def _walk(
     start, whole, real, count,
-    slot, t_ns, dt_s, lane, quality, z_med, d_soc, d_soc_std, mask,
-    per_ah, look_s, soc_std, slack, sigmas, raise_h, most_cells, least_rate, noise0, prior, memory_s, bleed_s,
+    slot, t_ns, dt_s, lane, quality, z_med, d_soc, d_soc_std, cell_v, v_med, current_a,
+    docv, mask, per_ah, look_s, soc_std, slack, sigmas, raise_h, most_cells, ways, rest_c_rate, noise0, prior, memory_s,
+    bleed_s,
     soc_offset, soc_slope, cusum, own_noise, cell_level, look_ns, bled, bleed_free_s, noise, cov, watch,
 ):  # fmt: skip
     x = np.empty(d_soc.shape[1], np.float32)
@@ -141,6 +160,7 @@ def _walk(
             bleed_free_s[s] += min(dt_s[n], 120.0)
         if quality[n] & (FROZEN | SWEEP_SKEW):
             continue
+        _read(watch, s, cell_v[n], v_med[n], abs(current_a[n]) * per_ah <= rest_c_rate)
         if (
             t - look_ns[s] >= look_s * 1e9
             and z_med[n] == z_med[n]
@@ -148,7 +168,7 @@ def _walk(
             and not (bled[s] and bleed_free_s[s] < bleed_s)
         ):
             _look_soc(
-                n, s, t, d_soc, z_med[n], per_ah, slack, sigmas, raise_h, most_cells, least_rate, noise0, prior,
+                n, s, t, d_soc, docv, z_med[n], per_ah, slack, sigmas, raise_h, most_cells, ways, noise0, prior,
                 memory_s, bled[s], look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, x,
                 near, whole, real, count,
             )  # fmt: skip
@@ -158,7 +178,7 @@ def _walk(
 
 @njit(cache=True, error_model="numpy")
 def _look_soc(
-    n, s, t, d_soc, z, per_ah, slack0, sigmas, raise_h, most_cells, least_rate, noise0, prior, memory_s, bled,
+    n, s, t, d_soc, docv, z, per_ah, slack0, sigmas, raise_h, most_cells, ways, noise0, prior, memory_s, bled,
     look_ns, soc_offset, soc_slope, cusum, own_noise, cell_level, noise, cov, watch, es, near, whole, real, count,
 ):  # fmt: skip
     """Hold d_soc of pack `s` against its lines, and let the lines learn."""
@@ -206,7 +226,7 @@ def _look_soc(
             if filled > 0:
                 w = _watch(watch, s, c, t, e, filled > 0)
                 if w >= 0:
-                    was_off = watch[2][s, w, 2]
+                    was_off = watch[2][s, w, _LAST]
                 else:
                     cusum[s, c] = filled = np.float32(0.0)
             soc_offset[s, c] += e - was_off
@@ -233,32 +253,36 @@ def _look_soc(
         w = _watch(watch, s, c, t, e, filled > 0)
         was = cell_level[s, c]
         level = was
-        rate, lasting_h, more = _way(watch, s, w, t, e)
+        moves_on, stays, rate, unsure = False, False, 0.0, np.nan
+        if w >= 0:
+            if watch[2][s, w, _COUNT] > 0:
+                line = np.float32(_slope(docv, z)) * (d_soc[n, c] - e)
+                _follow(watch[2][s, w], (t - watch[1][s, w]) / _HOUR_NS, line, z)
+            moves_on, stays, rate, unsure = _way(watch[2][s, w], _slope(docv, z + d_soc[n, c]), slack, ways)
         if filled == 0:
             level = 0
         elif filled >= full and out > slack:
-            moves_on = (
-                e < 0
-                and rate >= least_rate
-                and ((was == 0 and lasting_h >= 1.0 and more >= 1.4) or (was == 1 and lasting_h >= 2.0 and more >= 1.5))
-            )
-            if moves_on:
-                level = 3 if rate / per_ah >= 1.0 else 2
+            if moves_on and e < 0:
+                level = _LEAKS_FAST if rate / per_ah >= 1.0 else _LEAKS
+            elif stays and was <= _MOVED:
+                level = _STEPPED
             elif was == 0:
-                level = 1
-            if was == 0 and w >= 0:
-                watch[2][s, w, 1] = e
+                level = _MOVED
         if level == was:
             continue
         cell_level[s, c] = level
         since = watch[1][s, w] if w >= 0 else t
-        if level != 1 and was != 1:
-            emit(whole, real, count, n, _LEAK, CELL, c, level, since, rate / per_ah, slack0 / (24.0 * per_ah), np.nan)
-        elif level >= 2:
-            emit(whole, real, count, n, _LEAK, CELL, c, level, since, rate / per_ah, slack0 / (24.0 * per_ah), np.nan)
-            emit(whole, real, count, n, _OFFSET, CELL, c, 0, since, e, slack, scale)
-        else:
-            emit(whole, real, count, n, _OFFSET, CELL, c, level, since, e, slack, scale)
+        kind = _kind_of(level)
+        if level in (_LEAKS, _LEAKS_FAST):
+            least, sigma = slack0 / (24.0 * per_ah), unsure / per_ah
+            emit(whole, real, count, n, kind, CELL, c, level, since, rate / per_ah, least, sigma)
+        elif level == _STEPPED:
+            slope, volts = _slope(docv, z), watch[2][s, w, _REST_V]
+            emit(whole, real, count, n, kind, CELL, c, 1, since, volts, slack * slope, scale * slope)
+        elif level == _MOVED:
+            emit(whole, real, count, n, kind, CELL, c, 1, since, e, slack, scale)
+        if was and _kind_of(was) != kind:
+            emit(whole, real, count, n, _kind_of(was), CELL, c, 0, since, e, slack, scale)
     # In double precision and symmetric; and no more can be unknown than before the first look.
     share = 1.0 / (spread + alone)
     grow = 1.0 + since_s / memory_s
@@ -276,14 +300,14 @@ def _look_soc(
 @njit(cache=True, error_model="numpy")
 def _watch(watch, s, c, t, e, out):
     """Find or open the watch of a cell that is off its line, or close it; gives its place or −1."""
-    cell, since, soc = watch
+    cell, since, way = watch
     free = -1
     for w in range(cell.shape[1]):
         if cell[s, w] == c:
             if not out:
                 cell[s, w] = -1
             else:
-                soc[s, w, 2] = e
+                way[s, w, _LAST] = e
             return w
         if cell[s, w] < 0 and free < 0:
             free = w
@@ -291,15 +315,73 @@ def _watch(watch, s, c, t, e, out):
         return -1
     cell[s, free] = c
     since[s, free] = t
-    soc[s, free, 0] = soc[s, free, 1] = soc[s, free, 2] = e
+    way[s, free, :] = 0.0
+    way[s, free, _LAST] = e
+    way[s, free, _REST_H] = -1.0
     return free
 
 
 @njit(cache=True, error_model="numpy")
-def _way(watch, s, w, t, e):
-    """Give how fast a watched cell moves out (SOC per h), for how long, and how many times further than it was."""
-    if w < 0:
-        return 0.0, 0.0, 0.0
-    hours = (t - watch[1][s, w]) / _HOUR_NS
-    rate = abs(e - watch[2][s, w, 0]) / hours if hours > 0 else 0.0
-    return rate, hours, e / watch[2][s, w, 1]
+def _kind_of(level):
+    if level == 0:
+        return -1
+    return _OFFSET if level == _MOVED else _STEP if level == _STEPPED else _LEAK
+
+
+@njit(cache=True, error_model="numpy")
+def _slope(docv, z):
+    """Give the slope of the OCV at a SOC, V per unit."""
+    return max(docv[min(max(int(z * (docv.size - 1) + 0.5), 0), docv.size - 1)], _STEEP_V)
+
+
+@njit(cache=True, error_model="numpy")
+def _read(watch, s, cell_v, v_med, rests):
+    """Add up what watched cells read beside their pack while it rests."""
+    for w in range(WATCHES):
+        c = watch[0][s, w]
+        if c < 0:
+            continue
+        if not rests:
+            watch[2][s, w, _SUM] = watch[2][s, w, _COUNT] = 0.0
+        elif cell_v[c] == cell_v[c] and v_med == v_med:
+            watch[2][s, w, _SUM] += cell_v[c] - v_med
+            watch[2][s, w, _COUNT] += 1.0
+
+
+@njit(cache=True, error_model="numpy")
+def _follow(way, hours, line, z):
+    """Note how far off its line (V) a watched cell has read at rest, `hours` after it left it."""
+    volts = way[_SUM] / way[_COUNT] - line
+    if way[_REST_H] < 0.0:
+        way[_V_LOW] = way[_V_HIGH] = volts
+        way[_Z_LOW] = way[_Z_HIGH] = z
+    else:
+        way[_V_LOW], way[_V_HIGH] = min(way[_V_LOW], volts), max(way[_V_HIGH], volts)
+        way[_Z_LOW], way[_Z_HIGH] = min(way[_Z_LOW], z), max(way[_Z_HIGH], z)
+        # Where the pack has moved meanwhile, so does a cell of another capacity.
+        if abs(z - way[_REST_Z]) <= _STANDS + _STANDS_H * (hours - way[_REST_H]):
+            way[_HOURS] += hours - way[_REST_H]
+            way[_MOTION] += volts - way[_REST_V]
+    way[_REST_H], way[_REST_V], way[_REST_Z] = hours, volts, z
+    way[_READINGS], way[_SUM], way[_COUNT] = way[_COUNT], 0.0, 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def _way(way, slope, slack, ways):
+    """Say whether a watched cell goes on down at rest, whether it stays, how fast it falls (SOC/h), and how sure.
+
+    `slope` (V per unit SOC) is that at the cell's own place.
+    """
+    least_rate, leak_h, step_h, step_swing, reading_v = ways
+    hours, fallen = way[_HOURS], -way[_MOTION] / slope
+    rate = fallen / hours if hours > 0.0 else 0.0
+    unsure = 1.4 * reading_v / (slope * np.sqrt(max(way[_READINGS], 1.0)))  # a difference of two means
+    moves_on = hours >= leak_h and rate >= least_rate and fallen >= max(0.5 * slack, 4.0 * unsure)
+    far = max(abs(way[_V_LOW]), abs(way[_V_HIGH]))
+    stays = (
+        hours >= step_h
+        and way[_Z_HIGH] - way[_Z_LOW] >= step_swing
+        and way[_V_HIGH] - way[_V_LOW] <= 0.35 * far
+        and abs(fallen) <= max(0.5 * slack, 4.0 * unsure)
+    )
+    return moves_on, stays, rate, unsure / max(hours, 1.0)

@@ -146,7 +146,7 @@ def _walk(
                 # A pair of neighbours with opposite signs and no sum: what lies between them is a wire.
                 up, down = high - v_med[n], v_med[n] - low
                 sign[WIRE] = -1
-                grade[WIRE], normal[WIRE] = 2, np.nan
+                grade[WIRE], normal[WIRE] = 2, wire_v
                 if up > wire_v and down > wire_v and abs(up - down) < wire_balance * max(up, down):
                     top, bottom = where(cell_v[n], high), where(cell_v[n], low)
                     if abs(top - bottom) == 1:

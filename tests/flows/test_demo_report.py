@@ -32,7 +32,7 @@ REPORT = Report(
     outcomes=[
         Outcome("internal_short", "v", 0, found=True, delay_s=60.0, by="leak"),
         Outcome("internal_short", "w", 0, found=True, delay_s=120.0, by="cell_spread"),
-        Outcome("stuck_value", "x", 0, found=False, delay_s=NAN, by=""),
+        Outcome("stuck_value", "x", 0, found=False, delay_s=NAN, by="", seen_s=1800.0),
     ],
     false_incidents={"cooling": 2, "leak": 1},
     trace="/somewhere/else/sim-000001.log",
@@ -73,6 +73,13 @@ def test_each_pack_model_and_each_kind_of_fault_has_a_line(capsys: pytest.Captur
     assert ["bmw-i3-60ah", "10", "1.23", "%", "–", "%", "88", "%"] in lines
     assert ["internal", "short", "2", "2", "1.5", "min", "leak,", "cell", "spread"] in lines
     assert ["stuck", "value", "1", "0", "–"] in lines
+
+
+def test_of_what_was_not_found_it_says_how_much_was_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    page = _page(REPORT, capsys)
+    assert "stuck value in x: awake for 30.0 min since it began" in page
+    assert "internal short in" not in page
+    assert "Not found" not in _page(replace(REPORT, outcomes=REPORT.outcomes[:2]), capsys)
 
 
 def test_each_vehicle_is_named_with_its_soh_and_interval(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,8 @@ RECORDS: list[Item] = [
     _incident(OTHER, "cooling", 100.0),
     _incident(OTHER, "leak", 100.0),
     Gap("g", 0, "m", SICK, SICK, "sequence", T0 + 1000 * NS, T0 + 1010 * NS, 1, 2, 2),
+    Gap("h", 0, "lfp", OTHER, OTHER, "sequence", T0 + 4000 * NS, T0 + 4050 * NS, 1, 4, 4),
+    Gap("h", 1, "lfp", OTHER, OTHER, "sequence", T0 + 4000 * NS, T0 + 4050 * NS, 1, 4, 0),
     DeadLetter("d", "f", 0, 0, 0, "clock_future", "", SICK, T0 + 9_000 * NS, T0 + 2000 * NS, "json", b""),
     DeadLetter("e", "f", 0, 1, 0, "late", "", SICK, T0 + 3000 * NS, T0 + 3060 * NS, "json", b""),
 ]
@@ -127,6 +129,8 @@ def test_a_lake_without_windows_has_no_error(truth: Path, tmp_path: Path) -> Non
         (Fault("dropped", 1, 900.0, 1100.0), True, 110.0, "sequence"),
         (Fault("clock_jump", 1, 1900.0, 2100.0, size=300.0), True, 100.0, "clock_future"),
         (Fault("late", 1, 2900.0, 3100.0, size=60.0), True, 160.0, "late"),
+        (Fault("late", 3, 3900.0, 4100.0, size=60.0), True, 150.0, "filled gap"),
+        (Fault("late", 1, 500.0, 1100.0, size=60.0), True, 2560.0, "late"),  # its gap there was never filled
     ],
 )
 def test_a_fault_is_found_by_what_tells_of_it_in_its_time(
@@ -135,6 +139,11 @@ def test_a_fault_is_found_by_what_tells_of_it_in_its_time(
     (outcome,) = outcomes(con, [fault], T0)
     assert (outcome.kind, outcome.found, outcome.by) == (fault.kind, found, by)
     assert outcome.delay_s == pytest.approx(delay_s, nan_ok=True)
+
+
+def test_it_is_said_for_how_long_the_vehicle_was_seen_since(con: duckdb.DuckDBPyConnection) -> None:
+    (early,), (late,) = (outcomes(con, [Fault("dropped", 1, at, 90_000.0)], T0) for at in (0.0, 3000.0))
+    assert (early.seen_s, late.seen_s) == (240.0, 120.0)
 
 
 def test_every_kind_of_fault_is_looked_for_or_absorbed() -> None:

@@ -9,6 +9,7 @@ from operators.kernels import incidents as kernel
 from operators.kernels.incidents import Change, Finding, IncidentsConfig, Open
 from operators.kernels.kinds import CELL, INDEX, PACK, PROBE
 from tests.support.frames import T0_NS
+from tests.support.incident_texts import GOLDEN, page
 
 CFG = IncidentsConfig()
 HOUR = 3600 * 10**9
@@ -162,8 +163,15 @@ def test_text_says_which_cell_what_normal_since_when_how_sure_and_what_to_do() -
     )
     p.tell(found(9, "cell_spread", 81, 0))
     assert p.changes[1].text == (
-        "Cell 82 is 35 mV below the pack (normal here: within 6 mV): this is over since 2026-01-05T09:00:00Z."
+        "Cleared at 2026-01-05T09:00:00Z. What was found, since 2026-01-05T00:00:00Z: cell 82 is 35 mV below the pack "
+        "(normal here: within 6 mV)."
     )
+
+
+def test_texts_of_every_kind_are_those_of_the_golden_page() -> None:
+    said = page()
+    assert said == GOLDEN.read_text("utf-8"), "write it again with python -m tests.support.incident_texts, and read it"
+    assert [kind for kind in INDEX if f"== {kind}\n" not in said] == []
 
 
 def test_every_kind_has_a_text_without_gaps() -> None:

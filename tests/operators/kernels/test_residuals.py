@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from operators.kernels import residuals as kernel
+from schemas.frames import FrameBlock
 from schemas.quality import FROZEN, SWEEP_SKEW
 from tests.support.enriched import enriched, said
 
@@ -15,11 +16,15 @@ C = 32
 PER_DAY = int(86_400 / DT)
 
 
+SLOPE_V = 0.8
+DOCV = np.full(201, SLOPE_V)
+
+
 def quiet(days: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A pack between 30 and 80 % SOC; cells with offsets of 0.5 % and capacities within 2 %."""
+    """A pack that stands at 80 and at 30 % SOC each day; cells with offsets of 0.5 % and capacities within 2 %."""
     n = int(days * PER_DAY)
     rng = np.random.default_rng(seed)
-    z = 0.55 + 0.25 * np.sin(2 * np.pi * np.arange(n) / PER_DAY)
+    z = np.interp(np.arange(n) * DT % 86_400.0 / 3600.0, [0, 8, 12, 20, 24], [0.8, 0.8, 0.3, 0.3, 0.8])
     own = rng.normal(0, 5e-3, C) - (z[:, None] - 0.5) * rng.normal(0, 0.02, C)
     return z, own + rng.normal(0, 8e-4, (n, C))
 
@@ -27,8 +32,14 @@ def quiet(days: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def run(n: int, state: Any = None, *, sends_mask: bool = True, **columns: Any) -> list[tuple[int, str, int, int]]:
     if sends_mask:
         columns.setdefault("context", {"balancing_mask": np.zeros(n, np.uint64)})
-    block = enriched(np.arange(n) * DT, cells=C, **columns)
-    return said(kernel.step(CFG, kernel.ResidualsState.empty(1, C, 4) if state is None else state, block))
+    block = block_of(n, **columns)
+    return said(kernel.step(CFG, kernel.ResidualsState.empty(1, C, 4) if state is None else state, block, DOCV))
+
+
+def block_of(n: int, **columns: Any) -> FrameBlock:
+    """Make frames whose voltages are those of `d_soc`, at rest throughout."""
+    columns.setdefault("cell_v", 3.7 + SLOPE_V * columns["d_soc"])
+    return enriched(np.arange(n) * DT, cells=C, **columns)
 
 
 def leaking(days: float, ohm: float, from_day: float, cell: int = 9) -> tuple[np.ndarray, np.ndarray, int]:
@@ -54,21 +65,39 @@ def test_an_internal_short_is_named_a_leak_in_time(ohm: float, hours: float) -> 
 
 def test_the_leak_current_is_that_of_the_short() -> None:
     z, d_soc, _ = leaking(8, 10.0, 7)
-    block = enriched(
-        np.arange(len(z)) * DT, cells=C, z_med=z, d_soc=d_soc, context={"balancing_mask": np.zeros(len(z), np.uint64)}
-    )
-    whole, real = kernel.step(CFG, kernel.ResidualsState.empty(1, C, 4), block)
+    block = block_of(len(z), z_med=z, d_soc=d_soc, context={"balancing_mask": np.zeros(len(z), np.uint64)})
+    whole, real = kernel.step(CFG, kernel.ResidualsState.empty(1, C, 4), block, DOCV)
     assert real[whole[:, 1] == kernel._LEAK][0, 0] == pytest.approx(0.37, rel=0.25)
 
 
 @pytest.mark.parametrize("by", [0.02, -0.02])
-def test_a_cell_that_moves_at_once_is_an_offset_and_no_leak(by: float) -> None:
-    z, d_soc = quiet(9)
+@pytest.mark.parametrize("lag_h", [0.1, 1.0, 3.0])
+def test_a_voltage_that_jumps_is_a_step_and_no_leak_however_long_the_estimate_takes(by: float, lag_h: float) -> None:
+    z, d_soc = quiet(10)
     at = 7 * PER_DAY
-    d_soc[at:, 4] += by
-    found = run(len(z), z_med=z, d_soc=d_soc)
-    assert [f[1:] for f in found if f[3]] == [("cell_offset", 4, 1)]
+    cell_v = 3.7 + SLOPE_V * d_soc
+    cell_v[at:, 4] += SLOPE_V * by
+    d_soc[at:, 4] += by * (1.0 - np.exp(-np.arange(len(z) - at) * DT / 3600.0 / lag_h))
+    found = run(len(z), z_med=z, d_soc=d_soc, cell_v=cell_v)
+    assert [f[1:] for f in found] == [("cell_offset", 4, 1), ("cell_step", 4, 1), ("cell_offset", 4, 0)]
     assert (found[0][0] - at) * DT <= 86_400.0
+
+
+def test_the_size_of_a_step_is_that_of_the_voltage() -> None:
+    z, d_soc = quiet(10)
+    d_soc[7 * PER_DAY :, 4] -= 0.025
+    block = block_of(len(z), z_med=z, d_soc=d_soc, context={"balancing_mask": np.zeros(len(z), np.uint64)})
+    whole, real = kernel.step(CFG, kernel.ResidualsState.empty(1, C, 4), block, DOCV)
+    assert real[whole[:, 1] == kernel._STEP][0, 0] == pytest.approx(-0.02, rel=0.15)
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.2])
+def test_a_cell_that_loses_capacity_at_once_neither_leaks_nor_stays(loss: float) -> None:
+    z, d_soc = quiet(10)
+    at = 7 * PER_DAY
+    d_soc[at:, 4] -= loss * (z[at] - z[at:])
+    found = run(len(z), z_med=z, d_soc=d_soc)
+    assert {f[1] for f in found} == {"cell_offset"}
 
 
 def test_what_moves_many_cells_at_once_is_in_none_of_them() -> None:
