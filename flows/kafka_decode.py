@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 
 import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
@@ -19,7 +18,6 @@ from schemas.wire import Decoder
 CONTENT_TYPE = "content-type"
 LANE = "lane"
 BACKFILL_PARTS = 1 << 20  # added to `src_part` of frames from the backfill topic, so that a place is one topic's
-_Key = tuple[str, bool]  # topic and lane: what is decoded together
 
 
 def decode_poll(polled: Sequence[Polled], decoder: Decoder, *, backfill: str = "") -> list[Item]:
@@ -29,10 +27,10 @@ def decode_poll(polled: Sequence[Polled], decoder: Decoder, *, backfill: str = "
     names the message's topic, partition and offset, and holds its value, its key and all headers.
     """
     items: list[Item] = []
-    for (topic, resent), run in groupby(map(_read, polled), lambda read: read[0]):
+    for topic, resent, run in _runs(polled):
         lane = resent or topic == backfill
         offset = BACKFILL_PARTS if topic == backfill else 0
-        made = decoder.decode([message for _, message in run])
+        made = decoder.decode(run)
         items += [_placed(i, offset, lane=lane) if isinstance(i, FrameBlock) else i for i in made]
     if any(isinstance(i, DeadLetter) for i in items):
         places = {(p.topic(), p.partition(), p.offset()): p for p in polled}
@@ -40,18 +38,32 @@ def decode_poll(polled: Sequence[Polled], decoder: Decoder, *, backfill: str = "
     return items
 
 
-def _read(polled: Polled) -> tuple[_Key, Message]:
+def _runs(polled: Iterable[Polled]) -> Iterator[tuple[str, bool, list[Message]]]:
+    """Give messages of one topic and lane that follow each other; what is done here is done for each message."""
+    topic, resent, run = "", False, list[Message]()
+    for one in polled:
+        content_type, again = _told(_headers(one))
+        source = one.topic() or ""
+        if source != topic or again is not resent:
+            if run:
+                yield topic, resent, run
+            topic, resent, run = source, again, []
+        kind, stamp_ms = one.timestamp()
+        recv_ns = NO_RECV if kind == TIMESTAMP_NOT_AVAILABLE else stamp_ms * 1_000_000
+        run.append(Message(one.value() or b"", content_type, source, one.partition() or 0, one.offset() or 0, recv_ns))
+    if run:
+        yield topic, resent, run
+
+
+def _told(headers: Headers) -> tuple[str, bool]:
+    """Give content type, and whether it is history."""
     content_type, resent = "", False
-    for name, value in _headers(polled):
+    for name, value in headers:
         if name == CONTENT_TYPE and value is not None and not content_type:
             content_type = value.decode(errors="replace")
         elif name == LANE and value == b"backfill":
             resent = True
-    kind, stamp_ms = polled.timestamp()
-    topic = polled.topic() or ""
-    recv_ns = NO_RECV if kind == TIMESTAMP_NOT_AVAILABLE else stamp_ms * 1_000_000
-    place = (polled.partition() or 0, polled.offset() or 0)
-    return (topic, resent), Message(polled.value() or b"", content_type, topic, *place, recv_ns)
+    return content_type, resent
 
 
 def _headers(message: Polled) -> Headers:

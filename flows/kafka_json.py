@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.kernels import json_scan
-from schemas.frames import CONTEXT, NO_SEQ, FrameBlock, make_block, missing_context, pack_table
+from schemas.frames import CONTEXT, NO_SEQ, FrameBlock, make_block, missing_context
 from schemas.message import Message, Models, RefusedError
 from schemas.wire_json import CELLS, CURRENT, NAMES, PROBES, VOLTAGE, WHOLE, scaled
 
@@ -65,19 +65,25 @@ def _of_model(texts: list[Text], name: bytes, models: Models) -> tuple[Ordered |
         return None, list(texts)
     plain = [data for _, _, data in texts]
     rows_of, ids, values, (cell_v, temp_c) = json_scan.scan(plain, name, _KEYS, (model.series, model.probes))
-    mine = (rows_of > 0).tolist()
-    taken = list(compress(texts, mine))
+    good = rows_of > 0
+    every = bool(good.all())
+    taken = texts if every else list(compress(texts, good.tolist()))
     if not taken:
         return None, list(texts)
-    packs: list[str] = []
-    vehicles: list[str] = []
-    for (_, _, data), (a, b, c, d) in zip(taken, ids[rows_of > 0].tolist(), strict=True):
-        packs.append(data[a:b].decode())
-        vehicles.append(data[c:d].decode() if d > 0 else packs[-1])
-    if len(set(packs)) != len(set(zip(packs, vehicles, strict=True))):
+    where = ids if every else ids[good]
+    spans = zip(taken, where[:, 0].tolist(), where[:, 1].tolist(), strict=True)
+    packs = [data[a:b] for (_, _, data), a, b in spans]
+    vehicles = packs
+    if where[:, 3].any():
+        spans = zip(taken, where[:, 2].tolist(), where[:, 3].tolist(), strict=True)
+        vehicles = [data[a:b] or pack for ((_, _, data), a, b), pack in zip(spans, packs, strict=True)]
+    owner = dict(zip(packs, vehicles, strict=True))
+    if vehicles != packs and any(owner[p] != v for p, v in zip(packs, vehicles, strict=True)):
         return None, list(texts)  # a pack has moved: rare, and `wire_json` knows where to cut
-    table, owners, place = pack_table(packs, vehicles)
-    counts = rows_of[rows_of > 0]
+    numbers = {pack: i for i, pack in enumerate(owner)}
+    place = np.fromiter(map(numbers.__getitem__, packs), np.int32, len(packs))
+    table, owners = [p.decode() for p in owner], [v.decode() for v in owner.values()]
+    counts = rows_of if every else rows_of[good]
     of_row = np.repeat(np.arange(counts.size), counts)
     messages = [message for _, message, _ in taken]
     block = make_block(
@@ -97,7 +103,7 @@ def _of_model(texts: list[Text], name: bytes, models: Models) -> tuple[Ordered |
         **{n: scaled(values[key]) for n, key in _SINGLE.items() if key in values},
     )
     order = np.array([order for order, _, _ in taken], np.int64)
-    return (order[of_row], block), list(compress(texts, [not m for m in mine]))
+    return (order[of_row], block), [] if every else list(compress(texts, (~good).tolist()))
 
 
 _SINGLE = {"current_a": CURRENT.encode(), "pack_v": VOLTAGE.encode()}

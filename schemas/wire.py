@@ -89,16 +89,18 @@ class Decoder:
         opened: list[Opened] = []
         texts: list[Text] = []
         out: list[FrameBlock | DeadLetter] = []
+        most, find = self._max_bytes, self._layouts.find
         for i, message in enumerate(messages):
             try:
-                plain = _unpacked(message.data, self._max_bytes)
-                kind = message.content_type
+                plain, kind = message.data, message.content_type
+                if len(plain) > most or plain.startswith(_ZSTD):
+                    plain = _unpacked(plain, most)
                 if kind not in _KINDS:
                     kind = kind.partition(";")[0].strip().lower()
                 if kind == JSON:
                     texts.append((i, message, plain))
                 elif kind == ARROW:
-                    known = self._layouts.find(i, message, plain)
+                    known = find(i, message, plain)
                     if known is not None:
                         placed.append(known)
                     else:

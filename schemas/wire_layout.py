@@ -82,6 +82,19 @@ class Placed(NamedTuple):
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """What messages share that differ in names and body alone: which bytes stand where."""
+
+    head: _Head
+    layout: Layout
+    before: bytes
+    names: slice  # both, and what lies between them
+    behind: bytes  # the rest of the schema, and the metadata of the batch
+    body: slice
+    known: dict[bytes, tuple[list[str], list[str]]]  # what names say
+
+
 @dataclass(slots=True)
 class Layouts:
     """What has been seen so far; forgets all where it grows too large."""
@@ -89,9 +102,24 @@ class Layouts:
     _heads: dict[int, list[_Head]] = field(default_factory=dict)  # by the length of the schema
     _shapes: dict[tuple[str, bytes], dict[bytes, Layout]] = field(default_factory=dict)
     _names: dict[tuple[bytes, bytes], tuple[list[str], list[str]] | None] = field(default_factory=dict)
+    _alike: dict[int, _Alike] = field(default_factory=dict)  # the newest of a size: the next is mostly like it
+    _noted: int = 0  # names in them
 
     def find(self, order: int, message: Message, plain: bytes) -> Placed | None:
         """Give the message by its layout, None where it must be read in full."""
+        alike = self._alike.get(len(plain))
+        if (
+            alike is not None
+            and (names := alike.known.get(plain[alike.names])) is not None
+            and plain.startswith(alike.before)
+            and plain.startswith(alike.behind, alike.names.stop)
+            and plain.endswith(alike.layout.tail)
+        ):
+            return Placed(order, message, alike.head.model, names[0], names[1], alike.layout, plain[alike.body])
+        return self._search(order, message, plain)
+
+    def _search(self, order: int, message: Message, plain: bytes) -> Placed | None:
+        """Find the message's layout among all."""
         try:
             begin = 8 + _PART.unpack_from(plain, 0)[1]
             body = begin + 8 + _PART.unpack_from(plain, begin)[1]
@@ -109,6 +137,16 @@ class Layouts:
         end = body + layout.body
         if len(plain) != end + len(layout.tail) or not plain.endswith(layout.tail):
             return None
+        alike = self._alike.get(len(plain))
+        if self._noted >= _NAMES:
+            self._alike.clear()
+            self._noted, alike = 0, None
+        if alike is None or alike.head is not head or alike.layout is not layout:
+            named = slice(head.first.start, head.second.stop)
+            alike = _Alike(head, layout, head.parts[0], named, plain[named.stop : body], slice(body, end), {})
+            self._alike[len(plain)] = alike
+        alike.known[plain[alike.names]] = names
+        self._noted += 1
         return Placed(order, message, head.model, *names, layout, plain[body:end])
 
     def learn(self, opened: Opened, plain: bytes) -> None:

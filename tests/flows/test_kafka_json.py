@@ -61,6 +61,21 @@ def test_messages_as_encoders_write_them_are_all_taken_by_the_kernel() -> None:
     assert len(blocks_[0][1]) == 3 * len(sent)
 
 
+@pytest.mark.parametrize("times", [1, 200])
+def test_messages_longer_than_the_first_are_all_taken_too(times: int) -> None:
+    long, timeless = orjson.loads(SOUND), orjson.loads(SOUND)
+    long["frames"] = [f | {"seq": i} for i, f in enumerate(long["frames"] * times)]
+    timeless["frames"].append({"seq": 1})
+    first = orjson.dumps(long | {"frames": long["frames"][:1]})
+    sent = [first] * 8 + [orjson.dumps(long), orjson.dumps(timeless)] * 4
+    given_ = [(i, Message(data, JSON, "frames", 0, i), data) for i, data in enumerate(sent)]
+    blocks_, left = scan_json(given_, Models(load_pack))
+    assert [text for _, _, text in left] == [orjson.dumps(timeless)] * 4
+    assert sum(len(block) for _, block in blocks_) == 8 + 4 * len(long["frames"])
+    messages = [message for _, message, _ in given_]
+    assert rows(Decoder(scan=scan_json).decode(messages)) == rows(decode_all(messages))
+
+
 @settings(max_examples=400)
 @given(st.data())
 def test_damaged_texts_are_read_or_refused_as_without_the_kernel(data: st.DataObject) -> None:
