@@ -58,14 +58,15 @@ def _wait_for_snapshot(recovery: Path, process: subprocess.Popen[bytes]) -> None
 
 
 def last_epoch(recovery: Path) -> int:
-    """Give the number of the newest epoch in the store."""
+    """Give the newest epoch that is durable as a whole, that of the one worker: its parts are written one by one."""
     found = 0
     if not (recovery / ABOUT).exists():  # the store is being made, and is not to be touched
         return 0
     for part in recovery.glob("part-*.sqlite3"):
         try:
             with sqlite3.connect(f"file:{part}?mode=ro", uri=True) as con:
-                found = max(found, con.execute("SELECT max(snap_epoch) FROM snaps").fetchone()[0] or 0)
+                goes_on = con.execute("SELECT max(worker_frontier) FROM fronts").fetchone()[0]  # where a run would
+                found = max(found, (goes_on or 1) - 1)
             con.close()
         except sqlite3.Error:
             continue  # it is being made

@@ -350,7 +350,8 @@ def scan(
     begins = stops - np.array([len(t) for t in texts], np.int64)
     first = next(iter(keys))
     name = b'"' + first + b'"'
-    rows = min(texts[0].count(name), _ALIKE) * len(texts)  # most messages are alike: to count in all takes long
+    # Most messages are alike: to count in all of them takes long.
+    rows = min(texts[0].count(name), _ALIKE) * len(texts) if texts else 0
     names, ends = _joined(list(keys))
     head, head_ends = _joined(list(HEAD))
     kinds = np.array([kind for kind, _ in keys.values()], np.int64)
