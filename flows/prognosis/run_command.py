@@ -1,4 +1,4 @@
-"""The commands `ibms run prognostics`, `ibms twin` and `ibms order calibrate`: what a person types."""
+"""The commands `ibms run prognostics`, `twin`, `electrodes` and `order calibrate`: what a person types."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def add(run: typer.Typer, app: typer.Typer, order: typer.Typer) -> None:
     run.command("prognostics")(run_prognostics)
     order.command("calibrate")(calibrate)
     app.command("twin")(twin)
+    app.command("electrodes")(electrodes)
 
 
 def run_prognostics(
@@ -65,3 +66,16 @@ def calibrate(
     from flows.calibrate import CalibrateOptions, run_calibrate  # noqa: PLC0415 - so that help is quick
 
     run_calibrate(CalibrateOptions(lake, vehicle, limits, hours, out, config), key)
+
+
+def electrodes(
+    source: Annotated[Path, typer.Argument(help="A lake that keeps frames, or a file of t_s, current_a, cell_v.")],
+    pack: Annotated[str, typer.Option(help="Pack model: of a file; of a lake, only packs of this model.")] = "",
+    parameters: Annotated[str, typer.Option(help="Parameter set of PyBaMM; by default that of the chemistry.")] = "",
+    sample: Annotated[int, typer.Option(min=1, max=1000, help="Packs of the lake that are read.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
+) -> None:
+    """Read lithium and active material lost from slow charges, checked by PyBaMM's single-particle model; offline."""
+    from flows.electrodes import run_electrodes  # noqa: PLC0415 - so that help is quick
+
+    run_electrodes(source, pack, parameters, sample, as_json=json)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import flows.spm as pybamm_module
 from flows.replay import ReplayOptions, run_replay
 from flows.traces import TraceOptions
 from replay.candump import write_candump
@@ -20,6 +23,15 @@ from tests.support.fleet import drive
 def ibms(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ibms:
     """The command, in this process."""
     return Ibms(capsys, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def spm() -> Any:
+    """The module that needs PyBaMM, or a skip; with IBMS_REQUIRE_PYBAMM=1 a failure."""
+    if os.environ.get("IBMS_REQUIRE_PYBAMM") != "1":
+        pytest.importorskip("pybamm", reason="the extra pybamm is not installed: pip install 'ibms[cloud,pybamm]'")
+    pybamm_module.pybamm()
+    return pybamm_module
 
 
 @pytest.fixture(scope="session")
