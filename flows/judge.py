@@ -48,14 +48,56 @@ def judges(models: Path, name: str) -> tuple[MakeJudge, str]:
     if found.champion.about.kind != "soh" or found.champion.about.inputs == "reference":
         msg = f"prognostics.model must be one of health from charges or their count (soh/…/count); got {name}"
         raise ConfigError(msg)
+    found = of_field(found, "prognostics.model")
+    return partial(TrainedJudge, found), hashes(found)
+
+
+def of_field(found: Served, key: str) -> Served:
+    """Refuse a champion that field charges tell nothing; a challenger of other columns cannot run beside it."""
     if not set(found.champion.about.columns) & set(COLUMNS):
         known = ", ".join(COLUMNS)
-        msg = f"prognostics.model must have one of the columns {known}; got {', '.join(found.champion.about.columns)}"
+        msg = f"{key} must have one of the columns {known}; got {', '.join(found.champion.about.columns)}"
         raise ConfigError(msg)
     if found.challenger is not None and found.challenger.about.columns != found.champion.about.columns:
-        found = replace(found, challenger=None)  # it cannot run beside on the same charges
-    shas = [m.sha for m in (found.champion, found.challenger) if m is not None]
-    return partial(TrainedJudge, found), ",".join(shas)
+        return replace(found, challenger=None)
+    return found
+
+
+def hashes(found: Served) -> str:
+    """Give the hashes of who speaks and who runs beside, by comma."""
+    return ",".join(m.sha for m in (found.champion, found.challenger) if m is not None)
+
+
+class Follower:
+    """What the charges of one shard's packs say, in the columns of a model."""
+
+    def __init__(self, model: Model, pack: PackModel) -> None:
+        """Start with no pack."""
+        self._model, self._pack = model, pack
+        self._state = new_state(model, 0)
+
+    def follow(self, slot: NDArray[np.int32], charge: Mapping[str, Any]) -> Floats:
+        """Follow charges, those of a pack in order of time; gives their features (N, M)."""
+        self._grow(int(slot.max()) + 1)
+        reference = np.full(len(slot), np.nan)
+        return follow_charges(self._model, self._state, slot, lab_columns(self._model, self._pack, charge), reference)
+
+    def _grow(self, slots: int) -> None:
+        have = len(self._state.charges)
+        if slots > have:
+            fresh = new_state(self._model, max(slots, 2 * have) - have)
+            joined = {f.name: np.concatenate([getattr(s, f.name) for s in (self._state, fresh)]) for f in fields(fresh)}
+            self._state = ChargeState(**joined)
+
+    def dump(self) -> dict[str, Any]:
+        """Give its state, and whose it is."""
+        arrays = {f.name: getattr(self._state, f.name).copy() for f in fields(self._state)}
+        return {"columns": self._model.about.columns, **arrays}
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take back what `dump` gave; what another model's columns said so far is left."""
+        if data.get("columns") == self._model.about.columns:
+            self._state = ChargeState(**{f.name: data[f.name].copy() for f in fields(ChargeState)})
 
 
 class TrainedJudge(Judge):
@@ -63,15 +105,12 @@ class TrainedJudge(Judge):
 
     def __init__(self, found: Served, pack: PackModel) -> None:
         """Start with no pack."""
-        self._served, self._pack = found, pack
-        self._state = new_state(found.champion, 0)
+        self._served, self._heard = found, Follower(found.champion, pack)
 
     def judge(self, slot: NDArray[np.int32], t_ns: NDArray[np.int64], charge: dict[str, Any], cycles: Floats) -> Said:
         """Say the SOH at charges that came within 0.2 V of full; before a model's time it is silent."""
         model = self._served.champion
-        self._grow(int(slot.max()) + 1)
-        reference = np.full(len(slot), np.nan)
-        followed = follow_charges(model, self._state, slot, lab_columns(model, self._pack, charge), reference)
+        followed = self._heard.follow(slot, charge)
         told = charge["top_s"] > 0
         soh, std = self._said(model, followed, cycles, told, t_ns)
         beside = self._served.challenger
@@ -94,22 +133,13 @@ class TrainedJudge(Judge):
             std[at] = np.hypot((found.high - found.low) / (2.0 * _NORMAL_90), FOREIGN_STD)
         return soh, std
 
-    def _grow(self, slots: int) -> None:
-        have = len(self._state.charges)
-        if slots > have:
-            fresh = new_state(self._served.champion, max(slots, 2 * have) - have)
-            joined = {f.name: np.concatenate([getattr(s, f.name) for s in (self._state, fresh)]) for f in fields(fresh)}
-            self._state = ChargeState(**joined)
-
     def dump(self) -> dict[str, Any]:
-        """Give its state, and whose it is."""
-        arrays = {f.name: getattr(self._state, f.name).copy() for f in fields(self._state)}
-        return {"columns": self._served.champion.about.columns, **arrays}
+        """Give its state."""
+        return self._heard.dump()
 
     def load(self, data: dict[str, Any]) -> None:
-        """Take back what `dump` gave; what another model's columns said so far is left."""
-        if data.get("columns") == self._served.champion.about.columns:
-            self._state = ChargeState(**{f.name: data[f.name].copy() for f in fields(ChargeState)})
+        """Take back what `dump` gave."""
+        self._heard.load(data)
 
 
 def lab_columns(model: Model, pack: PackModel, charge: Mapping[str, Any]) -> Floats:

@@ -1,4 +1,4 @@
-"""The prognostics flow: sessions → which pack → twin, evidence and health → lake; keyed by pack, not by vehicle."""
+"""The prognostics flow: sessions → which pack → twin, evidence, health, life → lake; keyed by pack, not vehicle."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bytewax.outputs import Sink
 
 from operators.health import MakeJudge, health
 from operators.identity import SESSIONS, identity
+from operators.life import MakeOracle, life
 from operators.shard import Packs
 from operators.twin import twin
 from schemas.arrow import LakeItem, Provenance, to_arrow
@@ -34,13 +35,15 @@ def build(
     shards: int = SHARDS,
     packs: Packs = load_pack,
     judge: MakeJudge | None = None,
+    oracle: MakeOracle | None = None,
     trained: str = "",
     ticks: Source[Tick] | None = None,
     files: Path | None = None,
 ) -> Dataflow:
     """Join the steps: sessions as Rows from `source`, records of `models` to `sink` as (table, Arrow) items.
 
-    `judge` makes what a trained model says of a pack model's charges, `trained` are its hashes.  `ticks` brings wall
+    `judge` makes what a trained model says of a pack model's charges, `oracle` what one says of the life that is left;
+    `trained` are their hashes.  `ticks` brings wall
     time to the sinks alone.  `files` is where the state of a flow with a recovery store lies.
     """
     flow = Dataflow("prognostics")
@@ -49,6 +52,7 @@ def build(
     up = op.flat_map("by-pack", op.key_rm("named", up), _by_pack(shards))
     up = twin("twin", up, packs, files=files)
     up = health("health", up, packs, judge=judge, files=files)
+    up = life("life", up, packs, oracle=oracle, files=files)
     if ticks is not None:
         up = op.merge("with-ticks", up, op.map("tick", op.input("ticks", flow, ticks), lambda tick: ("-", tick)))
     made_by = Provenance({m: packs(m).sha for m in models}, version("ibms"), PARAMS, trained)

@@ -31,6 +31,7 @@ from flows.settings import (
 from flows.ticks import TickSource
 from flows.watched_sink import WatchedSink
 from operators.health import MakeJudge
+from operators.life import MakeOracle
 from schemas.arrow import LakeItem
 from schemas.checked import ConfigError
 from schemas.events import Item
@@ -51,19 +52,25 @@ class LakeInSettings:
 
 @dataclass(frozen=True, slots=True)
 class PrognosticsSettings:
-    """A whole run: `models` is a directory of trained models ("" none), `model` the name of the one that speaks."""
+    """A whole run: `models` is a directory of trained models ("" none), `model` and `life` name who speaks."""
 
     source: LakeInSettings | KafkaInSettings
     around: Surroundings
     shards: int = prognostics.SHARDS
     models: str = ""
     model: str = ""
+    life: str = ""
 
 
-def run_on_lake(lake: Path, out: Path | None, models: Path | None, model: str, recovery: Path | None) -> None:
-    """Judge a lake's sessions; results go into `out`, by default the same lake."""
+def run_on_lake(
+    lake: Path, out: Path | None, models: Path | None, speak: tuple[str, str], recovery: Path | None
+) -> None:
+    """Judge a lake's sessions; results go into `out`, by default the same lake.
+
+    `speak` names the models of health and of life that do, "" none.
+    """
     around = Surroundings(LakeSettings(out or lake), RecoverySettings(recovery), None, ("lake",), ObserveSettings())
-    run(PrognosticsSettings(LakeInSettings(lake), around, models=str(models or ""), model=model))
+    run(PrognosticsSettings(LakeInSettings(lake), around, models=str(models or ""), model=speak[0], life=speak[1]))
     sys.stdout.write(summary(out or lake))
 
 
@@ -92,7 +99,7 @@ def load_settings(path: Path) -> PrognosticsSettings:
         around,
         prognostics.SHARDS if table.raw("shards") is None else table.integer("shards", 1, 4096),
         "" if table.raw("models") is None else table.text("models"),
-        "" if table.raw("model") is None else table.text("model"),
+        *("" if table.raw(key) is None else table.text(key) for key in ("model", "life")),
     )
     table.done()
     whole.done()
@@ -106,7 +113,7 @@ def run(settings: PrognosticsSettings) -> None:
     name = store_name(around.recovery.dir, "prognostics")
     seen = Observer(around.observe, 0, None if around.recovery.dir is None else around.recovery.dir / PROGRESS)
     seen.serve()
-    judge, trained = _judge(settings)
+    judge, oracle, trained = _models_that_speak(settings)
     sinks: dict[str, FixedPartitionedSink[LakeItem, Any]] = {}
     if "lake" in around.outputs:
         sinks["lake"] = LakeSink(around.lake.dir, name, recovery=recovering, encrypt=around.lake.encrypt)
@@ -119,6 +126,7 @@ def run(settings: PrognosticsSettings) -> None:
         _models(source),
         shards=settings.shards,
         judge=judge,
+        oracle=oracle,
         trained=trained,
         ticks=TickSource() if live else None,
         files=around.recovery.files,
@@ -159,16 +167,27 @@ def _models(source: LakeInSettings | KafkaInSettings) -> Sequence[str]:
     return tuple(load_pack(m).name for m in source.models)
 
 
-def _judge(settings: PrognosticsSettings) -> tuple[MakeJudge | None, str]:
-    """Load the trained model that speaks, where one is named."""
+def _models_that_speak(settings: PrognosticsSettings) -> tuple[MakeJudge | None, MakeOracle | None, str]:
+    """Load the trained models that are named, of health and of life."""
+    named = settings.model or settings.life
+    if named and not settings.models:
+        msg = f"prognostics.models must be the directory of the models; got nothing, and {named}"
+        raise ConfigError(msg)
     if not settings.models:
-        return None, ""
-    if not settings.model:
-        msg = f"prognostics.model must name the model that speaks, e.g. soh/XJTU/count; got nothing ({settings.models})"
+        return None, None, ""
+    if not named:
+        msg = (
+            "prognostics.model and life must name the models that speak, one or both, e.g. soh/XJTU/count and "
+            f"rul/XJTU/count; got nothing ({settings.models})"
+        )
         raise ConfigError(msg)
     from flows.judge import judges  # noqa: PLC0415 - xgboost takes a second to import
+    from flows.oracle import oracles  # noqa: PLC0415 - as above
 
-    return judges(Path(settings.models), settings.model)
+    models = Path(settings.models)
+    judge, of_health = judges(models, settings.model) if settings.model else (None, "")
+    oracle, of_life = oracles(models, settings.life) if settings.life else (None, "")
+    return judge, oracle, ",".join(filter(None, (of_health, of_life)))
 
 
 def summary(lake: Path) -> str:
@@ -181,4 +200,5 @@ def summary(lake: Path) -> str:
         f"{packs:,} packs, {charges:,} charges, {counted:,} of them counted → {lake}\n"
         f'next: ibms query --lake {lake} "SELECT vehicle_id, soh, soh_low, soh_high FROM health_latest"\n'
         f'      ibms query --lake {lake} "SELECT * FROM why_no_estimate"\n'
+        f'      ibms query --lake {lake} "SELECT vehicle_id, left_cycles, ends_at, reason FROM forecast_latest"\n'
     )

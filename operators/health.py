@@ -112,7 +112,7 @@ class HealthStep(Step):
         )
         judged, first = np.flatnonzero(charge), np.flatnonzero(charge & ~revised)
         tables = [self._graded(rows, judged, graded, made), self._health(rows, first, said, made)]
-        return [*(t for t in tables if len(t)), *self._alarms(rows, made)]
+        return [*(t for t in tables if len(t)), *self._alarms(rows, made), _on(rows, made, charge & ~revised)]
 
     def _said(self, rows: Rows, revised: NDArray[np.bool_], cycles: Floats) -> Said:
         at = np.flatnonzero(rows.data["charge"] & ~revised)
@@ -221,6 +221,21 @@ class HealthStep(Step):
         )
 
 
+def _on(rows: Rows, made: kernel.Followed, judged: NDArray[np.bool_]) -> Rows:
+    """Give sessions on to who asks for the life that is left, with what is known now; cells stay here."""
+    o = made.out
+    known = {
+        "soh": o[:, kernel.O_SOH],
+        "soh_std": o[:, kernel.O_STD],
+        "cycles": o[:, kernel.O_CYCLES],
+        "accepted": o[:, kernel.O_N],
+        "counted": judged & (o[:, kernel.O_GAIN] > 0.0),
+        "judged": judged,
+    }
+    kept = {k: v for k, v in rows.data.items() if not k.endswith("_cell")}
+    return Rows(rows.table, rows.model, rows.packs, rows.vehicles, rows.pack, kept | known)
+
+
 def health(
     step_id: str,
     up: KeyedStream[Item],
@@ -230,7 +245,7 @@ def health(
     judge: MakeJudge | None = None,
     files: Path | None = None,
 ) -> KeyedStream[Item]:
-    """Add the step: sessions become evidence, health and incidents; other items pass."""
+    """Add the step: sessions give evidence, health and incidents, and pass with what is known; so do other items."""
 
     def build(pack: PackModel, slots: Slots) -> Step:
         return HealthStep(pack, slots, cfg(pack), EvidenceConfig(), Judge() if judge is None else judge(pack))

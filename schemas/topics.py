@@ -14,7 +14,7 @@ INPUTS = ("frames", "backfill")
 # a role that a sink writes → the table of the lake whose records go there: the same name
 OUTPUTS = ("windows", "states", "sessions", "incidents", "gaps", "dead_letters")
 GATEWAYS = "gateways"  # what gateways say of themselves
-PROGNOSTICS = ("evidence", "health", "identity", "twins")  # as OUTPUTS, of the prognostics flow
+PROGNOSTICS = ("evidence", "health", "identity", "twins", "forecasts")  # as OUTPUTS, of the prognostics flow
 ROLES = (*INPUTS, *OUTPUTS, *PROGNOSTICS, GATEWAYS, "commands")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")

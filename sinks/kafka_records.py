@@ -110,7 +110,7 @@ def row_records(table: str, batch: pa.RecordBatch, writer: str) -> Iterator[tupl
         elif table == "states":
             name = record_id(row["pack_id"], "state", "–", row["t_ns"])
             yield (table, name, row["revision"], False), _state(table, row, name, writer)
-        elif table in {"health", "twins"}:
+        elif table in {"health", "twins", "forecasts"}:
             yield (table, row["session_id"], row["revision"], False), _state(table, row, row["session_id"], writer)
         else:
             provisional = bool(row.get("provisional"))

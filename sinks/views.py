@@ -25,6 +25,7 @@ _ABOUT = {
     "health": "SOH after each charge. Example: SELECT t_ns, soh FROM health WHERE pack_id = 'V1' ORDER BY t_ns",
     "identity": "Packs that moved or were exchanged. Example: SELECT * FROM identity WHERE kind <> 'first_seen'",
     "twins": "What a pack's circuit misses. Example: SELECT t_ns, event, reason FROM twins WHERE event <> ''",
+    "forecasts": "Life left. Example: SELECT t_ns, left_cycles, left_low, left_high, reason FROM forecasts",
     "dead_letters": "Refused input with its bytes. Example: SELECT reason, detail FROM dead_letters LIMIT 20",
     "frames": "Raw frames, where kept. Example: SELECT t_ns, pack_v FROM frames WHERE pack_id = 'V1' ORDER BY t_ns",
 }

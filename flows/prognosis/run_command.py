@@ -24,9 +24,10 @@ def run_prognostics(
         Path | None, typer.Option(help="Keep state here: the next run goes on with what is new in the lake.")
     ] = None,
     models: Annotated[Path | None, typer.Option(help="Directory of trained models.")] = None,
-    model: Annotated[str, typer.Option(help="Which of them speaks, e.g. soh/XJTU/count.")] = "",
+    model: Annotated[str, typer.Option(help="Which of them speaks of health, e.g. soh/XJTU/count.")] = "",
+    life: Annotated[str, typer.Option(help="Which of them speaks of the life left, e.g. rul/XJTU/count.")] = "",
 ) -> None:
-    """Judge charges, and follow each pack's health through them."""
+    """Judge charges, follow each pack's health through them, and say how long it will go on."""
     from flows.prognostics_run import run_configured, run_on_lake  # noqa: PLC0415 - so that help is quick
 
     if (lake is None) == (config is None):
@@ -35,7 +36,7 @@ def run_prognostics(
     if config is not None:
         run_configured(config)
     elif lake is not None:
-        run_on_lake(lake, out, models, model, recovery)
+        run_on_lake(lake, out, models, (model, life), recovery)
 
 
 def twin(

@@ -75,7 +75,7 @@ def test_a_packs_history_goes_with_it_by_its_id_and_by_its_cells(sessions: list[
 def test_every_record_says_what_made_it(sessions: list[Rows]) -> None:
     out: list[Any] = []
     run_main(build(TestingSource(list(sessions)), TestingSink(out), (MODEL,), trained="abc"))
-    assert {table for _, (table, _) in out} == {"evidence", "health", "identity", "incidents", "twins"}
+    assert {table for _, (table, _) in out} == {"evidence", "forecasts", "health", "identity", "incidents", "twins"}
     for _, (_, batch) in out:
         made = {tuple(row[k] for k in ("params", "models")) for row in batch.to_pylist()}
         assert made == {("prognostics-2", "abc")}

@@ -29,7 +29,9 @@ def logic(resume: dict[str, Any] | None = None, judge: Judge | None = None) -> S
 
 
 def run(*rows: Rows, by: ShardLogic | None = None) -> list[Item]:
-    return list((by or logic()).on_batch(list(rows))[0])
+    """Give the records; the sessions that pass to the next step are left out."""
+    out = (by or logic()).on_batch(list(rows))[0]
+    return [item for item in out if not (isinstance(item, Rows) and item.table == SESSIONS)]
 
 
 def column(items: list[Item], name: str, table: str = "health") -> np.ndarray:
