@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-Data = Annotated[Path, typer.Option(help="Sets of cells: Parquet with dataset, cell, cycle, capacity and columns.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Sets of cells: Parquet with dataset, cell, cycle, capacity and columns.")
+]
+OwnLake = Annotated[Path | None, typer.Option("--lake", help="Or a lake's own history, each pack model a set.")]
 Out = Annotated[Path, typer.Option(help="Directory of models.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Train this set only; may be repeated.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of folds, trees and centres.")]
@@ -27,7 +30,8 @@ def add(train: typer.Typer, app: typer.Typer) -> None:
 
 
 def train_soh(
-    data: Data,
+    data: Data = None,
+    lake: OwnLake = None,
     out: Out = Path("models"),
     sets: Sets = None,
     inputs: Annotated[
@@ -36,7 +40,7 @@ def train_soh(
     seed: Seed = 1,
     valid_from: ValidFrom = "1970-01-01T00:00:00Z",
 ) -> None:
-    """Train models of health on sets of cells, each with its card, as challengers."""
+    """Train models of health on sets of cells, or on a lake's own packs, each with its card, as challengers."""
     from flows.prognosis.features import INPUTS  # noqa: PLC0415 - a command imports what it needs, so that help is quick
     from flows.prognosis.train import TrainOptions, run_train  # noqa: PLC0415 - as above
     from flows.settings import time_ns  # noqa: PLC0415 - as above
@@ -44,22 +48,35 @@ def train_soh(
     if inputs not in INPUTS:
         msg = f"must be one of {', '.join(INPUTS)}; got {inputs}"
         raise typer.BadParameter(msg, param_hint="--inputs")
-    run_train(TrainOptions(data, out, tuple(sets or ()), inputs, seed, time_ns(valid_from, "--valid-from")), "soh")
+    if lake is not None and inputs == "reference":
+        msg = "must be charge or count with --lake: nobody measures a pack's capacity every 50th charge; got reference"
+        raise typer.BadParameter(msg, param_hint="--inputs")
+    valid_ns = time_ns(valid_from, "--valid-from")
+    run_train(TrainOptions(_one(data, lake), out, tuple(sets or ()), inputs, seed, valid_ns, lake), "soh")
 
 
 def train_rul(
-    data: Data,
+    data: Data = None,
+    lake: OwnLake = None,
     out: Out = Path("models"),
     sets: Sets = None,
     seed: Seed = 1,
     valid_from: ValidFrom = "1970-01-01T00:00:00Z",
 ) -> None:
-    """Train models of the cycles left on sets of cells that reached their end, each with its card, as challengers."""
+    """Train models of the cycles left on cells, or on a lake's own packs, that reached their end, as challengers."""
     from flows.prognosis.rul import INPUTS  # noqa: PLC0415 - as above
     from flows.prognosis.train import TrainOptions, run_train  # noqa: PLC0415 - as above
     from flows.settings import time_ns  # noqa: PLC0415 - as above
 
-    run_train(TrainOptions(data, out, tuple(sets or ()), INPUTS, seed, time_ns(valid_from, "--valid-from")), "rul")
+    valid_ns = time_ns(valid_from, "--valid-from")
+    run_train(TrainOptions(_one(data, lake), out, tuple(sets or ()), INPUTS, seed, valid_ns, lake), "rul")
+
+
+def _one(data: Path | None, lake: Path | None) -> Path | None:
+    if (data is None) == (lake is None):
+        msg = f"one of --data and --lake must be given; got {'both' if lake else 'neither'}"
+        raise typer.BadParameter(msg)
+    return data
 
 
 def models_list(

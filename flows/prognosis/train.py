@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from flows.prognosis import card, learn, registry, rul, soh
 from flows.prognosis.charges import Charges, Floats, read_sets
 from flows.prognosis.features import REFERENCE_EVERY, LeakError, features, refuse_lookahead
 from flows.prognosis.model import About, Model, predict, save
+from flows.prognosis.own import carried, read_lake
 from flows.prognosis.serve import foretell
 from flows.prognosis.split import FOLDS, by_cell, by_protocol
 from schemas.checked import ConfigError
@@ -24,25 +25,26 @@ _SPLIT = {"soh": "cell, and protocol", "rul": "cell"}
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """What to train, from where, into which directory."""
+    """What to train, from where, into which directory; `lake` means its own history, instead of sets in `data`."""
 
-    data: Path
+    data: Path | None
     out: Path
     sets: tuple[str, ...]
     inputs: str
     seed: int
     valid_from_ns: int
+    lake: Path | None = None
 
 
 def run_train(options: TrainOptions, kind: str) -> None:
     """Train a model of every set, of health (soh) or of cycles left (rul), and say what came of it."""
-    sets = read_sets(options.data, options.sets)
+    sets = _sets(options, kind)
     options.out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True, highlight=False)
     table = Table("model", "hash", "MAPE %", "linear %", "last %", "mean %", "covers %", "gate", box=None)
-    for name, charges in sets.items():
+    for name, (charges, one) in sets.items():
         with console.status(f"{name} …"):
-            said = (train_soh if kind == "soh" else train_rul)(charges, options)
+            said = (train_soh if kind == "soh" else train_rul)(charges, one)
         m = said["metrics"]
         figures = (m["error_pct"], m["linear_mape_pct"], m["last_value_mape_pct"], m["dummy_mean_mape_pct"])
         covers = f"{m['interval_90_covers_mean_of_cells_pct']:.1f}"
@@ -50,6 +52,18 @@ def run_train(options: TrainOptions, kind: str) -> None:
         table.add_row(said["name"], said["model"], *(f"{f:.3f}" for f in figures), covers, gate)
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
     sys.stdout.write(f"each is a challenger now: ibms models promote HASH --models {options.out}\n")
+
+
+def _sets(options: TrainOptions, kind: str) -> dict[str, tuple[Charges, TrainOptions]]:
+    """Read what is to be learned from; what was learned from a lake speaks of what came after."""
+    if options.data is not None:
+        return {name: (charges, options) for name, charges in read_sets(options.data, options.sets).items()}
+    assert options.lake is not None
+    found = {}
+    for name, own in read_lake(options.lake, kind, options.sets).items():
+        later = replace(options, valid_from_ns=max(options.valid_from_ns, own.until_ns))
+        found[name] = (own.charges if kind == "soh" else carried(own.charges), later)
+    return found
 
 
 def train_soh(charges: Charges, options: TrainOptions) -> dict[str, Any]:
@@ -110,6 +124,7 @@ def finish(
 ) -> dict[str, Any]:  # fmt: skip
     """Write the card beside the model, and put the model beside its champion."""
     about = model.about
+    by = _SPLIT[about.kind] if options.lake is None else "pack"
     folder = options.out / model.sha
     size = sum(file.stat().st_size for file in folder.iterdir() if file.name != card.CARD)
     said = card.write(
@@ -117,8 +132,8 @@ def finish(
         {
             "model": model.sha,
             "name": about.name,
-            "data": card.data_of(charges),
-            "split": {"by": _SPLIT[about.kind], "folds": FOLDS, "seed": options.seed},
+            "data": {**card.data_of(charges), "source": "laboratory" if options.lake is None else "lake"},
+            "split": {"by": by, "folds": FOLDS, "seed": options.seed},
             "metrics": metrics,
             "gate": gate,
             "features": about.features,
