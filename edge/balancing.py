@@ -66,11 +66,12 @@ class BalancingConfig:
 def balancing_config(
     pack: PackModel, *, by: str | None = None, bleed_a: float = 0.1, budget_w: float | None = None
 ) -> BalancingConfig:
-    """Give a pack's settings; `by` None goes by chemistry, `budget_w` None lets a quarter of the cells bleed."""
+    """Give a pack's settings; `by` None goes by chemistry, `budget_w` None: a quarter of full cells."""
     mode = by or ("charge" if pack.chemistry == "lfp" else "voltage")
     start = _START_V[pack.chemistry] if mode == "voltage" else 0.01 * pack.usable_ah
     lows = [r.bound for r in pack.limits if r.quantity == "cell_v" and not r.over]
-    typical_v = float(np.median(pack.ocv.v))
+    tops = [r.bound for r in pack.limits if r.quantity == "cell_v" and r.over]
+    bleed_w = max(tops, default=float(pack.ocv.v.max())) * bleed_a  # of a full cell: one bleed always fits
     return BalancingConfig(
         by=mode,
         series=pack.series,
@@ -79,7 +80,7 @@ def balancing_config(
         stop=0.4 * start,
         floor_v=max(lows, default=float(pack.ocv.v.min())) + _FLOOR_V,
         bleed_a=bleed_a,
-        budget_w=0.25 * pack.series * typical_v * bleed_a if budget_w is None else budget_w,
+        budget_w=-(-pack.series // 4) * bleed_w if budget_w is None else budget_w,
         charge_a=0.1 * pack.usable_ah,
         # by charge, the anchor at rest (edge.local_soc) comes before the first bleed
         settle_s=300.0 if mode == "voltage" else 2100.0,

@@ -34,6 +34,7 @@ BINDINGS = (
     "voltage or current unknown", "temperature unknown", RISING,
 )  # fmt: skip
 _OTHER_BINDING = 15
+RAMP_S = 5.0  # reference for every want of knowledge: currents fall to 0 within it
 _DIRECTIONS = ("any", "charge", "discharge")
 
 
@@ -137,6 +138,12 @@ def current_values(allowed: Allowed, verdict: Verdict) -> dict[str, float]:
         "DischargeBinding": binding(allowed.discharge[1].limit),
         "StopRequest": verdict.stop,
     }
+
+
+def fallen(lost: tuple[int, float, float], now_ns: int) -> tuple[float, float]:
+    """Give what is left of the currents that were allowed when protection fell silent: (when, ns; A; A)."""
+    left = min(max(0.0, 1.0 - (now_ns - lost[0]) / (RAMP_S * 1e9)), 1.0)
+    return lost[1] * left, lost[2] * left
 
 
 def floored(current_a: float) -> float:

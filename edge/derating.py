@@ -3,7 +3,7 @@
 Pure.  From the cells' voltages (at which current would the highest or lowest cell reach its operating limit within that
 time?), temperature, SOC, the load of the last minute, the broken limits and a cap from outside.  What is commanded is
 the value for 10 s with ramps: knowledge takes current back at once, a broken limit within 1 s, want of knowledge
-within 5 s, and it comes back within 10 s.
+within 5 s, and it comes back within 10 s.  After a restart it begins with what was allowed, or with what flows.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from typing import NamedTuple
 
 from edge.protection import DERATE, FREE, ZERO, Verdict
 from edge.sensing import Sample
+from edge.thermal_event import known_of
 from schemas.limits import RMS_TAU_S
 
 HORIZONS_S = (2.0, 10.0, 30.0)
 _KEPT = tuple(math.exp(-seconds / RMS_TAU_S) for seconds in HORIZONS_S)  # of the last minute's mean square
 COMMANDED = 1  # the horizon that limits are commanded from
 OUTSIDE = "cap from outside"
+LARGEST = "largest current"
 RISING = "coming back"  # what a broken limit, or the start, had taken
 USUAL_C = 25.0  # where no probe says otherwise
 _NS = 10**9
@@ -90,7 +92,8 @@ class Allowed(NamedTuple):
 class State(NamedTuple):
     """What was allowed at the tick before, and what broken limits left of the current then.
 
-    `view` and `whole` are what was worked out then: it is worked out anew where a value has come.
+    `view`, `whole` and `rows` are what was worked out then, `load` with what: it is worked out anew where a value has
+    come.  `begun`: a current was known.
     """
 
     charge_a: float = 0.0
@@ -100,6 +103,9 @@ class State(NamedTuple):
     t_ns: int = -1
     view: _View | None = None
     whole: _Whole | None = None
+    begun: bool = False
+    load: Load | None = None
+    rows: tuple[tuple[Limited, Limited], ...] = ()
 
 
 class Load(NamedTuple):
@@ -121,6 +127,7 @@ class _View(NamedTuple):
     hot: tuple[float, int]
     cell_v: tuple[float, ...]
     temp_c: tuple[float, ...]
+    known: bool  # voltages and current are
 
 
 _Option = tuple[float, str, int]  # a current, what allows no more, and at which cell or probe
@@ -128,14 +135,23 @@ _NOTHING: _Option = (math.inf, "", 0)
 
 
 class _Whole(NamedTuple):
-    """What binds most of what is alike for every horizon, and a group's resistance for each, Ω."""
+    """What binds most of what is alike for every horizon, and a group's resistance for each, Ω.
+
+    `least`: for each horizon, what binds most beside the cells' voltages: charging, discharging.
+    """
 
     charge: _Option
     discharge: _Option
     ohm: list[float]
+    least: list[tuple[_Option, _Option]]
 
 
 NO_CAPS = Caps()
+
+
+def fresh_state(charge_a: float = 0.0, discharge_a: float = 0.0) -> State:
+    """Give the state at a start, with what the run before left allowed, A."""
+    return State(charge_a, discharge_a, charge_a, discharge_a)
 
 
 def limits(
@@ -144,10 +160,17 @@ def limits(
     """Say what is allowed at one tick."""
     passed_s = (sample.t_ns - state.t_ns) / _NS if state.t_ns >= 0 else 0.0
     view, word = _view(sample, state.view), verdict.causes[0] if verdict.causes else RISING
+    if not state.begun and not math.isnan(view.current_a):
+        state = _taken_up(state, view.current_a)
     whole = state.whole
     if whole is None or state.view is None or not _alike(view, state.view):
         whole = _whole(cfg, view, state)
-    rows = [_horizon(cfg, view, load, state, k, whole) for k in range(len(_KEPT))]
+    if whole is not state.whole or load != state.load:
+        whole = whole._replace(least=[_least(cfg, load, k, whole) for k in range(len(_KEPT))])
+    rows = state.rows
+    kept = view.known and state.view is not None and whole is state.whole and _beside(view) == _beside(state.view)
+    if not (rows and kept):
+        rows = tuple([_horizon(cfg, view, state, k, whole) for k in range(len(_KEPT))])
     charge_left_a = _left(cfg, state.charge_left_a, cfg.charge_max_a, verdict.charge, passed_s, blind=verdict.blind)
     discharge_left_a = _left(
         cfg, state.discharge_left_a, cfg.discharge_max_a, verdict.discharge, passed_s, blind=verdict.blind
@@ -157,25 +180,48 @@ def limits(
     rise = passed_s / cfg.rise_s
     charge_a = min(charge[COMMANDED].current_a, state.charge_a + cfg.charge_max_a * rise)
     discharge_a = min(discharge[COMMANDED].current_a, state.discharge_a + cfg.discharge_max_a * rise)
-    after = State(charge_a, discharge_a, charge_left_a, discharge_left_a, sample.t_ns, view, whole)
+    after = State(
+        charge_a, discharge_a, charge_left_a, discharge_left_a, sample.t_ns, view, whole, state.begun, load, rows
+    )
     return after, Allowed(charge_a, discharge_a, charge, discharge)
+
+
+def _taken_up(state: State, current_a: float) -> State:
+    """Begin with what flows: somebody allowed it before a restart, and no step to 0 takes traction from a vehicle."""
+    charge_a, discharge_a = max(state.charge_a, current_a), max(state.discharge_a, -current_a)
+    return state._replace(
+        charge_a=charge_a,
+        discharge_a=discharge_a,
+        charge_left_a=max(state.charge_left_a, charge_a),
+        discharge_left_a=max(state.discharge_left_a, discharge_a),
+        begun=True,
+    )
 
 
 def _view(sample: Sample, was: _View | None) -> _View:
     """Look for what matters; cells and probes that are still the same values need not be looked at again."""
     cell_v, temp_c = sample.cell_v.values, sample.temp_c.values
     current_a, soc = sample.one["current_a"].value, sample.one["soc"].value
+    same = was is not None and was.cell_v is cell_v and was.temp_c is temp_c
+    if was is not None and same and was.current_a == current_a and _equal(was.soc, soc):
+        return was
     if was is not None and was.cell_v is cell_v:
         low, high, mean_v = was.low, was.high, was.mean_v
     else:
-        cells = [v for v in cell_v if v == v]  # noqa: PLR0124 - not NaN, the cheap way
+        cells = known_of(cell_v)
         low, high = _extremes(cell_v, cells)
         mean_v = sum(cells) / len(cells) if cells else math.nan
     if was is not None and was.temp_c is temp_c:
         cold, hot = was.cold, was.hot
     else:
-        cold, hot = _extremes(temp_c, [t for t in temp_c if t == t])  # noqa: PLR0124 - as above
-    return _View(current_a, soc, low, high, mean_v, cold, hot, cell_v, temp_c)
+        cold, hot = _extremes(temp_c, known_of(temp_c))
+    known = not math.isnan(mean_v + current_a)
+    return _View(current_a, soc, low, high, mean_v, cold, hot, cell_v, temp_c, known)
+
+
+def _equal(a: float, b: float) -> bool:
+    """Say whether two values are equal, or both unknown."""
+    return a == b or (math.isnan(a) and math.isnan(b))
 
 
 def _extremes(values: Sequence[float], known: Sequence[float]) -> tuple[tuple[float, int], tuple[float, int]]:
@@ -188,7 +234,12 @@ def _extremes(values: Sequence[float], known: Sequence[float]) -> tuple[tuple[fl
 
 def _alike(view: _View, was: _View) -> bool:
     """Say whether temperature and SOC are as before; what is unknown holds what was allowed, which changes."""
-    return view.temp_c is was.temp_c and view.soc == was.soc and not math.isnan(view.cold[0])
+    return view.cold == was.cold and view.hot == was.hot and _equal(view.soc, was.soc) and not math.isnan(view.cold[0])
+
+
+def _beside(view: _View) -> tuple[object, ...]:
+    """Give what a horizon depends on beside that, where it is known."""
+    return view.current_a, view.low, view.high, view.mean_v
 
 
 def _left(cfg: DeratingConfig, left_a: float, max_a: float, asked: int, passed_s: float, *, blind: bool) -> float:
@@ -227,22 +278,31 @@ def _whole(cfg: DeratingConfig, view: _View, state: State) -> _Whole:
     least = [
         min(options, key=itemgetter(0), default=_NOTHING) for options in (charge, discharge)
     ]  # of equals the first
-    return _Whole(least[0], least[1], _resistances(cfg, cold_c, view.soc))
+    return _Whole(least[0], least[1], _resistances(cfg, cold_c, view.soc), [])
 
 
-def _horizon(
-    cfg: DeratingConfig, view: _View, load: Load, state: State, k: int, whole: _Whole
-) -> tuple[Limited, Limited]:
+def _least(cfg: DeratingConfig, load: Load, k: int, whole: _Whole) -> tuple[_Option, _Option]:
+    """Find what binds most beside the cells' voltages within one horizon; of equals the first."""
+    kept, why = _KEPT[k], "load of the last minute"
+    charge: list[_Option] = [
+        (cfg.charge_max_a, LARGEST, 0), whole.charge, (_rms_left(cfg.charge_rms_a, load.charge_a2, kept), why, 0)
+    ]  # fmt: skip
+    discharge: list[_Option] = [
+        (cfg.discharge_max_a, LARGEST, 0), whole.discharge,
+        (_rms_left(cfg.discharge_rms_a, load.discharge_a2, kept), why, 0),
+    ]  # fmt: skip
+    return min(charge, key=itemgetter(0)), min(discharge, key=itemgetter(0))
+
+
+def _horizon(cfg: DeratingConfig, view: _View, state: State, k: int, whole: _Whole) -> tuple[Limited, Limited]:
     """Give what is allowed for one horizon before broken limits and caps: charging, discharging.
 
     What is not known holds what was allowed: the protection rows about it take the current back, in a ramp.
     """
-    charge: _Option = (cfg.charge_max_a, "largest current", 0)
-    discharge: _Option = (cfg.discharge_max_a, "largest current", 0)
     ohm = cfg.r_factor * whole.ohm[k]
     if not cfg.cells:
         by_cells = _NOTHING, _NOTHING
-    elif math.isnan(view.mean_v + view.current_a):
+    elif not view.known:
         why = "voltage or current unknown"
         by_cells = (state.charge_a, why, 0), (state.discharge_a, why, 0)
     else:
@@ -250,19 +310,22 @@ def _horizon(
             (view.current_a + (cfg.high_v - view.high[0]) / ohm, "cell voltage", view.high[1]),
             (-view.current_a + (view.low[0] - cfg.low_v) / ohm, "cell voltage", view.low[1]),
         )
-    by_load = _rms_left(cfg.charge_rms_a, load.charge_a2, _KEPT[k]), "load of the last minute", 0
-    for option in (by_cells[0], whole.charge, by_load):
-        charge = option if option[0] < charge[0] else charge  # of equals the first
-    by_load = _rms_left(cfg.discharge_rms_a, load.discharge_a2, _KEPT[k]), "load of the last minute", 0
-    for option in (by_cells[1], whole.discharge, by_load):
-        discharge = option if option[0] < discharge[0] else discharge
-    return _limited(cfg, charge, view, 1, ohm), _limited(cfg, discharge, view, -1, ohm)
+    charge, discharge = whole.least[k]
+    return (
+        _limited(cfg, _tighter(by_cells[0], charge), view, 1, ohm),
+        _limited(cfg, _tighter(by_cells[1], discharge), view, -1, ohm),
+    )
+
+
+def _tighter(by_cells: _Option, other: _Option) -> _Option:
+    """Give what binds more; of equals the cells, but for the largest current."""
+    return by_cells if by_cells[0] < other[0] or (by_cells[0] == other[0] and other[1] != LARGEST) else other
 
 
 def _limited(cfg: DeratingConfig, option: _Option, view: _View, sign: int, ohm: float) -> Limited:
     """Give the power at the voltage that a current leads to."""
     allowed_a = max(option[0], 0.0)
-    if math.isnan(view.mean_v + view.current_a):
+    if not view.known:
         end_v = cfg.low_v
     else:
         end_v = min(max(view.mean_v + (sign * allowed_a - view.current_a) * ohm, cfg.low_v), cfg.high_v)

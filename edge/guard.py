@@ -74,13 +74,18 @@ class Output(NamedTuple):
     may_close: bool
 
 
-def fresh_state(cfg: GuardConfig, now_ns: int, latched: Iterable[str] | None) -> State:
-    """Give the state at a start, with the latches of the run before; None where they are lost: nothing closes."""
+def fresh_state(
+    cfg: GuardConfig, now_ns: int, latched: Iterable[str] | None, allowed: tuple[float, float] = (0.0, 0.0)
+) -> State:
+    """Give the state at a start, with the latches of the run before; None where they are lost: nothing closes.
+
+    `allowed`: the currents for charging and discharging that are left of what that run allowed, A.
+    """
     return State(
         sensing=sensing.fresh_state(cfg.sensing, now_ns),
         quantities=quantities.State(),
         protection=protection.fresh_state(cfg.table, latched or ()),
-        derating=derating.State(),
+        derating=derating.fresh_state(*allowed),
         contactors=contactors.State(now_ns),
         own=quantities.Own(),
         trusted=latched is not None,
@@ -135,7 +140,9 @@ def _tick(
 ) -> tuple[State, Output]:
     before = contactors.rested(state.contactors) if inputs.standby else state.contactors
     before = contactors.serviced(before) if inputs.service else before
-    own = state.own._replace(weld=before.weld, precharge_failures=before.failures)
+    own = state.own
+    if (own.weld, own.precharge_failures) != (before.weld, before.failures):
+        own = own._replace(weld=before.weld, precharge_failures=before.failures)
     sensed, sample = sensing.step(cfg.sensing, state.sensing, arrivals, now_ns)
     measured, facts = quantities.step(
         cfg.quantities, state.quantities, sample, own, standby=inputs.standby, service=inputs.service

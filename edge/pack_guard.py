@@ -14,12 +14,15 @@ from edge.guard import GuardConfig
 from edge.protection import Table, table_of
 from edge.quantities import CONTACTORS, FEEDBACK, QuantitiesConfig
 from edge.sensing import MANY, ONE, OTHERS, VITAL, SensingConfig, SignalRule, Source
+from edge.stuck import StuckConfig
 from schemas.limits import NEEDS, Limit, too_slow
 from schemas.pack import PackModel
 
 _STANDS = ("speed_kmh", "drive_state", "charge_type")
 _STEP_SHARE = 0.2  # of the capacity in A: a current that moves by more than this per hour's worth steps
 _QUICK_SHARE = 0.02  # of the pack's voltage: what moves so far within 2 s cannot leave the current as it is
+_SWING_SHARE, _NOISE_V = 0.005, 1.0  # likewise: what goes up and down so far, and by more than sensors are noisy
+_MOVED_SHARE = 0.5  # of what the least resistance makes of a current that moved: others' resistances differ
 _STEPS = 4.0  # resolutions that a voltage must move by before it is called stuck
 
 
@@ -84,8 +87,7 @@ def pack_guard(
         cells=pack.series,
         probes=pack.probes,
         idle_a=idle_a,
-        stuck_a=_stuck_a(pack, resolution_v),
-        stuck_v=_QUICK_SHARE * pack.series * float(np.mean(pack.ocv.v)),
+        stuck=_stuck(pack, resolution_v, idle_a),
     )
     rows = tuple(pack.limits if limits is None else limits)
     evaluated = tuple(row for row in rows if _has_signals(row, sent))
@@ -117,11 +119,18 @@ def _warnings(sent: frozenset[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _stuck_a(pack: PackModel, resolution_v: tuple[float, float]) -> float:
-    """Give how far the current must move for a voltage to show it."""
-    ohm = float(np.min(pack.grid().r0[11]))  # 25 °C
+def _stuck(pack: PackModel, resolution_v: tuple[float, float], idle_a: float) -> StuckConfig:
+    """Say what must move for a value that stays to be stuck: by the least resistance, some steps of the resolution."""
+    ohm, pack_v = float(np.min(pack.grid().r0[11])), pack.series * float(np.mean(pack.ocv.v))  # 25 °C
     seen_a = max(resolution_v[0] / ohm, resolution_v[1] / (ohm * pack.series))
-    return max(_STEP_SHARE * pack.usable_ah, _STEPS * seen_a)
+    stuck_a = max(_STEP_SHARE * pack.usable_ah, _STEPS * seen_a)
+    return StuckConfig(
+        idle_a=idle_a,
+        stuck_a=stuck_a,
+        stuck_v=_QUICK_SHARE * pack_v,
+        moved_v=_MOVED_SHARE * stuck_a * ohm,
+        swing_v=max(_SWING_SHARE * pack_v, stuck_a * ohm * pack.series, _NOISE_V),
+    )
 
 
 def _table(rows: Sequence[Limit], sensed: SensingConfig, idle_a: float) -> Table:

@@ -26,14 +26,14 @@ from edge.commands import VEHICLE, Protecting, Writer
 from edge.decode import Plan
 from edge.link import Link, Told, inherited
 from edge.priority import pinned, urgent
-from edge.protector import Heard, Judged, ProtectorConfig, Round, State
+from edge.protector import Before, Heard, Judged, ProtectorConfig, Round, State
 from edge.settings import Prepared, load_settings, prepare
 from edge.timings import Timings
 from schemas.checked import ConfigError
 
 BEAT_NS = 100_000_000
 SWEEP_NS = 10 * 10**9
-START_S = 5.0  # that the supervisor may take to say what was latched
+START_S = 5.0  # that the supervisor may take to say what the run before left
 _MOST_DECISIONS = 256  # that wait for a supervisor who does not listen
 _EPOCH = timedelta(days=365)  # nothing is recovered, so nothing need be cut into epochs
 
@@ -151,28 +151,25 @@ def build(parts: Parts) -> Dataflow:
     return flow
 
 
-def parts_of(
-    prepared: Prepared, port: Port, link: Link, latched: Sequence[str] | None, now: Callable[[], int]
-) -> Parts:
+def parts_of(prepared: Prepared, port: Port, link: Link, left: Before, now: Callable[[], int]) -> Parts:
     """Join what the flow needs."""
     config = protector.config_of(prepared.guard.config, prepared.pack.limits, prepared.writer.messages[VEHICLE].cycle_s)
     return Parts(
-        port, link, prepared.plan, prepared.writer, config, protector.fresh_state(config, now(), latched), now,
+        port, link, prepared.plan, prepared.writer, config, protector.fresh_state(config, now(), left), now,
         prepared.guard.config.observer,
     )  # fmt: skip
 
 
-def latched_before(link: Link, wait_s: float = START_S) -> Sequence[str] | None:
-    """Wait for the supervisor to say which latches the run before left; None: they are lost."""
+def left_before(link: Link, wait_s: float = START_S) -> Before:
+    """Wait for the supervisor to say what the run before left; without a word latches are lost."""
     for _ in range(round(wait_s * 1000)):
         for order in link.hear():
             if order.get("kind") == "start":
-                found = order.get("latched")
-                return [str(key) for key in found] if isinstance(found, list) else None
+                return protector.before(order)
         if link.over:
             break
         time.sleep(0.001)
-    return None
+    return Before()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -187,9 +184,9 @@ def main(arguments: Sequence[str]) -> int:
         link.tell({"kind": "refused", "text": str(bad)})
         return 2
     urgent(prepared.settings.priority)
-    latched = latched_before(link)
+    left = left_before(link)
     port.forget()
-    flow = build(parts_of(prepared, port, link, latched, time.monotonic_ns))
+    flow = build(parts_of(prepared, port, link, left, time.monotonic_ns))
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again
     pinned()

@@ -129,8 +129,8 @@ class Table:
     """The rows that can be evaluated, and what their values need.
 
     `groups`: in how many groups each row's values come.  `idle_a`: smaller currents charge nothing.
-    `names`: of the places of a quantity that are neither cells nor probes.  `by_quantity`, `keys`, `for_ns` and
-    `opening` (rows that may open the contactors) follow from the rows.
+    `names`: of the places of a quantity that are neither cells nor probes.  `by_quantity`, `keys`, `for_ns`, `opening`
+    (rows that may open the contactors) and `mirrored` (whose discharging side is `-low`) follow from the rows.
     """
 
     rows: tuple[Limit, ...]
@@ -141,6 +141,7 @@ class Table:
     keys: tuple[str, ...]
     for_ns: tuple[int, ...]
     opening: tuple[bool, ...]
+    mirrored: tuple[bool, ...]
 
 
 def table_of(
@@ -164,6 +165,7 @@ def table_of(
         keys=tuple(key_of(row) for row in rows),
         for_ns=tuple(round(row.for_s * _NS) for row in rows),
         opening=tuple(_RANK[row.action] >= _STANDSTILL for row in rows),
+        mirrored=tuple(row.quantity in DIRECTED and row.direction == "discharge" for row in rows),
     )
 
 
@@ -280,15 +282,16 @@ def _judged(
     table: Table, k: int, was: RowState, measures: Sequence[Measure], facts: Facts, now_ns: int
 ) -> tuple[RowState, tuple[float, int]]:
     """Give where a row stands after fresh values, and the value and place that moved it; `was` if nothing changed."""
-    row = table.rows[k]
+    row, mirrored = table.rows[k], table.mirrored[k]
     counts: list[Count] | None = None
     fired: Count | None = None
     moved = (math.nan, was.at)
-    for measure in measures:
-        value, at = _side(row, measure)
+    for group, low, low_at, high, high_at in measures:
+        value, at = (-low, low_at) if mirrored else (high, high_at) if row.over else (low, low_at)
         if math.isnan(value):
             continue
-        count, place = was.counts[measure.group], _place(row, value)
+        count, beyond = was.counts[group], value - row.bound if row.over else row.bound - value
+        place = BEYOND if beyond >= 0 else INSIDE if beyond <= -row.hysteresis else NEAR  # it is crossed by reaching it
         if place == BEYOND and _flows(table, row, facts.current_a):
             now = Count(count.samples + 1, count.since_ns if count.samples else now_ns, BEYOND)
         elif place == count.place and not count.samples:
@@ -296,7 +299,7 @@ def _judged(
         else:
             now = Count(place=place)
         counts = list(was.counts) if counts is None else counts
-        counts[measure.group] = now
+        counts[group] = now
         over = now.samples >= row.min_samples and now_ns - now.since_ns >= table.for_ns[k]
         if fired is None:
             fired, moved = now if over else None, (value, at)
@@ -306,19 +309,6 @@ def _judged(
         return RowState(tuple(counts), active=True, since_ns=fired.since_ns, at=moved[1], value=moved[0]), moved
     stays = was.active and (row.latch or not _inside(counts))
     return was._replace(counts=tuple(counts), active=stays), moved
-
-
-def _place(row: Limit, value: float) -> int:
-    """Say where a value stands to a bound, which is crossed by reaching it."""
-    beyond = value - row.bound if row.over else row.bound - value
-    return BEYOND if beyond >= 0 else INSIDE if beyond <= -row.hysteresis else NEAR
-
-
-def _side(row: Limit, measure: Measure) -> tuple[float, int]:
-    """Give the value that a row looks at, and its place."""
-    if row.quantity in DIRECTED and row.direction == "discharge":
-        return -measure.low, measure.low_at
-    return (measure.high, measure.high_at) if row.over else (measure.low, measure.low_at)
 
 
 def _flows(table: Table, row: Limit, current_a: float) -> bool:

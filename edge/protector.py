@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from edge import guard
+from edge.commands import fallen
 from edge.decode import Frame, Wish
 from edge.derating import NO_CAPS, Caps
 from edge.guard import GuardConfig
@@ -78,9 +79,27 @@ def config_of(cfg: GuardConfig, rows: Sequence[Limit], wish_period_s: float) -> 
     return ProtectorConfig(cfg, tuple(rows), round(LOST_PERIODS * wish_period_s * _NS))
 
 
-def fresh_state(cfg: ProtectorConfig, now_ns: int, latched: Sequence[str] | None) -> State:
-    """Give the state at a start, with the latches of the run before; None where they are lost."""
-    return State(guard.fresh_state(cfg.guard, now_ns, latched), cfg.guard)
+class Before(NamedTuple):
+    """What the run before left: its latches, None where they are lost, and what it allowed (edge.commands.fallen)."""
+
+    latched: tuple[str, ...] | None = None
+    lost: tuple[int, float, float] = (0, 0.0, 0.0)
+
+
+def before(order: Told) -> Before:
+    """Read what the supervisor says at a start; whatever is not as it should be is lost, or nothing."""
+    latched, lost = order.get("latched"), order.get("lost")
+    numbers = [_number(one) for one in lost] if isinstance(lost, list) else []
+    known = len(numbers) == len(Before().lost) and all(0 <= one < math.inf for one in numbers)
+    return Before(
+        tuple(str(key) for key in latched) if isinstance(latched, list) else None,
+        (int(numbers[0]), numbers[1], numbers[2]) if known else Before().lost,
+    )
+
+
+def fresh_state(cfg: ProtectorConfig, now_ns: int, left: Before) -> State:
+    """Give the state at a start."""
+    return State(guard.fresh_state(cfg.guard, now_ns, left.latched, fallen(left.lost, now_ns)), cfg.guard)
 
 
 def step(cfg: ProtectorConfig, state: State, heard: Heard) -> tuple[State, Judged]:

@@ -98,15 +98,18 @@ def step(
 ) -> tuple[State, Facts]:
     """Measure everything that a sample allows."""
     out: Measures = {}
-    after = _currents(cfg, state, sample, own, out)
+    after = _currents(cfg, state, sample, own, out) if sample.came else state
     cells, probes = sample.cell_v, sample.temp_c
     if cells.fresh:
         _cells(cfg, cells, out)
     if probes.fresh:
         after = _probes(cfg, after, sample, out)
     after = _thermal(cfg, after, sample, out)
-    _pack(cfg, after, sample, out)
-    _conditions(cfg, sample, own, out)
+    if sample.came:
+        _pack(cfg, after, sample, out)
+        _conditions(cfg, sample, own, out)
+    out["weld"] = _single(float(own.weld > 0), own.weld)
+    out["precharge_failures"] = _single(float(own.precharge_failures))
     _unknowns(cfg, sample, out)
     one = sample.one
     return after, Facts(
@@ -159,7 +162,7 @@ def _currents(cfg: QuantitiesConfig, state: State, sample: Sample, own: Own, out
 
 def _charged(cfg: QuantitiesConfig, state: State, sample: Sample, ah: float, out: Measures) -> State:
     """Count Ah beyond full and beyond empty."""
-    low, low_at, high, high_at = _extremes(sample.cell_v.values, range(len(sample.cell_v.values)))
+    low, low_at, high, high_at = _all_extremes(sample.cell_v.values)
     if math.isnan(high):
         return state
     over_ah = state.over_ah + max(ah, 0.0) if high >= cfg.full_v else state.over_ah
@@ -174,8 +177,7 @@ def _charged(cfg: QuantitiesConfig, state: State, sample: Sample, ah: float, out
 def _extremes(values: Sequence[float], places: Sequence[int]) -> tuple[float, int, float, int]:
     """Give the lowest and the highest value at some places, with their numbers from 1; NaN where none is known."""
     found = [values[p] for p in places]
-    total = sum(found)
-    if total != total:  # noqa: PLR0124 - one NaN makes the sum one, and this test costs one instruction
+    if len(thermal_event.known_of(found)) < len(found):
         places = [p for p, v in zip(places, found, strict=True) if not math.isnan(v)]
         found = [values[p] for p in places]
     if not found:
@@ -184,13 +186,21 @@ def _extremes(values: Sequence[float], places: Sequence[int]) -> tuple[float, in
     return low, places[found.index(low)] + 1, high, places[found.index(high)] + 1
 
 
+def _all_extremes(values: Sequence[float]) -> tuple[float, int, float, int]:
+    """Give them of all places: where all are known, which costs least, by looking at each once."""
+    if not values or thermal_event.known_of(values) is not values:
+        return _extremes(values, range(len(values)))
+    low, high = min(values), max(values)
+    return low, values.index(low) + 1, high, values.index(high) + 1
+
+
 def _by_group(many: Many, groups: Sequence[Sequence[int]]) -> list[Measure]:
     return [Measure(g, *_extremes(many.values, groups[g])) for g in many.fresh]
 
 
 def _cells(cfg: QuantitiesConfig, cells: Many, out: Measures) -> None:
     out["cell_v"] = out["deep_discharge_v"] = _by_group(cells, cfg.cell_groups)
-    known = [v for v in cells.values if v == v]  # noqa: PLR0124 - not NaN, the cheap way
+    known = thermal_event.known_of(cells.values)
     if known:
         out["cell_dev_v"] = _off(out["cell_v"], median(known))
 
@@ -207,10 +217,10 @@ def _off(measures: Iterable[Measure], middle: float) -> list[Measure]:
 def _probes(cfg: QuantitiesConfig, state: State, sample: Sample, out: Measures) -> State:
     probes = sample.temp_c
     out["temp_c"] = _by_group(probes, cfg.probe_groups)
-    known = [v for v in probes.values if v == v]  # noqa: PLR0124 - as above
+    known = thermal_event.known_of(probes.values)
     if known:
         out["temp_dev_c"] = _off(out["temp_c"], math.fsum(known) / len(known))
-        low, _, high, high_at = _extremes(probes.values, range(len(probes.values)))
+        low, _, high, high_at = _all_extremes(probes.values)
         out["temp_spread_c"] = _single(high - low, high_at)
     temps = dict(state.temps)
     rises = []
@@ -284,16 +294,15 @@ def _conditions(cfg: QuantitiesConfig, sample: Sample, own: Own, out: Measures) 
         ]
         if wrong:
             out["feedback_mismatch"] = wrong
-    out["weld"] = _single(float(own.weld > 0), own.weld)
-    out["precharge_failures"] = _single(float(own.precharge_failures))
 
 
 def _unknowns(cfg: QuantitiesConfig, sample: Sample, out: Measures) -> None:
     """Measure what is not known; a source that never came is as old as the start."""
     for name, sources in cfg.silences:
-        age, source = max([(sample.ages[k], k) for k in sources])
-        out[name] = _single(age, source + 1)
-    if sample.cell_v.fresh or any(sample.one[signal].fresh for signal in VITAL):
+        ages = [sample.ages[k] for k in sources]
+        age = max(ages)
+        out[name] = _single(age, sources[ages.index(age)] + 1)
+    if sample.cell_v.fresh or not sample.came.isdisjoint(VITAL):
         out["frozen_s"] = _single(sample.frozen_s)
     places = (("cells_missing", sample.cell_v, cfg.cell_groups), ("probes_missing", sample.temp_c, cfg.probe_groups))
     for name, many, groups in places:
@@ -302,7 +311,7 @@ def _unknowns(cfg: QuantitiesConfig, sample: Sample, out: Measures) -> None:
             lacking = (len(many.why) - many.why.count(OK)) / share
             bad = {g: next((p for p in groups[g] if many.why[p] != OK), -1) + 1 if lacking else 0 for g in many.fresh}
             out[name] = [_all_if(lacking, g, at) for g, at in bad.items()]
-    for name, signals in (("invalid", cfg.vital_sent), ("invalid_minor", cfg.others_sent)):
+    for name, signals in (("invalid", cfg.vital_sent), ("invalid_minor", cfg.others_sent)) if sample.came else ():
         came = [(g, sample.one[signal]) for g, signal in enumerate(signals) if sample.one[signal].fresh]
         if came:
             wrong = float(sum(sample.one[signal].state != OK for signal in signals))

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from edge import stuck
+
 OK, STALE, MISSING, IMPLAUSIBLE, STUCK, ABSENT = "ok", "stale", "missing", "implausible", "stuck", "absent"
 MANY = ("cell_v", "temp_c")  # one value for each cell group or probe
 VITAL = ("current_a", "pack_v")  # single values without which nothing is known of the pack
@@ -20,8 +22,6 @@ OTHERS = (
 )  # fmt: skip
 ONE = (*VITAL, *OTHERS)
 LOST_PERIODS = 5.0  # a message that did not come for more periods is lost
-STUCK_SAMPLES = 5  # as many equal values in a row are stuck, where the correlated one moved
-STUCK_NS = 2 * 10**9  # for as long, or within it
 _NS = 10**9
 
 
@@ -56,21 +56,21 @@ class Plan(NamedTuple):
     """What a message brings of what is needed, prepared.
 
     `fills`: (position in its values, signal, place, one of many, lowest, highest).  `watched`: signals that could be
-    stuck, with their positions.  `period_ns`: how often it comes.
+    stuck, with their positions and places.  `groups`: the groups of cell_v and temp_c that it is.
     """
 
     fills: tuple[tuple[int, str, int, bool, float, float], ...]
-    watched: tuple[tuple[str, tuple[int, ...]], ...]
-    period_ns: float
+    watched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    groups: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SensingConfig:
     """What comes from where.
 
-    `stuck_a`: a voltage that stays bit for bit while the current has moved by more than this is stuck; `stuck_v`: so is
-    a flowing current while the pack's voltage moves by more than this.  `idle_a`: smaller currents do not flow.
+    `idle_a`: smaller currents do not flow.  `stuck`: what must move for a value that stays to be called stuck.
     `groups`: for cell_v and temp_c, the numbers of the sources that fill it; a group is a place in that list.
+    `period_ns`: of each source.
     """
 
     sources: tuple[Source, ...]
@@ -78,10 +78,10 @@ class SensingConfig:
     cells: int
     probes: int
     idle_a: float
-    stuck_a: float
-    stuck_v: float
+    stuck: stuck.StuckConfig
     groups: Mapping[str, tuple[int, ...]] = field(init=False)
     plans: tuple[Plan, ...] = field(init=False)
+    period_ns: tuple[float, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be evaluated; raises ValueError with what is wrong and what is accepted."""
@@ -105,7 +105,9 @@ class SensingConfig:
             if self.rules[signal].required
         }
         object.__setattr__(self, "groups", groups)
-        object.__setattr__(self, "plans", tuple(_plan(source, self.rules) for source in self.sources))
+        plans = tuple(_plan(k, source, self.rules, groups) for k, source in enumerate(self.sources))
+        object.__setattr__(self, "plans", plans)
+        object.__setattr__(self, "period_ns", tuple(source.period_s * _NS for source in self.sources))
 
     def periods(self) -> dict[str, float]:
         """Give the longest period of each required signal, s."""
@@ -117,13 +119,16 @@ class SensingConfig:
         return longest
 
 
-def _plan(source: Source, rules: Mapping[str, SignalRule]) -> Plan:
+def _plan(number: int, source: Source, rules: Mapping[str, SignalRule], groups: Mapping[str, tuple[int, ...]]) -> Plan:
     needed = [(k, name, place) for k, (name, place) in enumerate(source.fills) if rules[name].required]
     names = dict.fromkeys(name for _, name, _ in needed if name in {"cell_v", *VITAL})
     return Plan(
         fills=tuple((k, name, place, name in MANY, rules[name].low, rules[name].high) for k, name, place in needed),
-        watched=tuple((name, tuple(k for k, n, _ in needed if n == name)) for name in names),
-        period_ns=source.period_s * _NS,
+        watched=tuple(
+            (name, tuple(k for k, n, _ in needed if n == name), tuple(p for _, n, p in needed if n == name))
+            for name in names
+        ),
+        groups=tuple((name, filled.index(number)) for name, filled in groups.items() if number in filled),
     )
 
 
@@ -154,14 +159,16 @@ class Many(NamedTuple):
     @property
     def state(self) -> str:
         """Say ok, absent, or what is wrong with the first bad place."""
-        return next((why for why in self.why if why != OK), OK) if self.why else ABSENT
+        if not self.why:
+            return ABSENT
+        return OK if self.why.count(OK) == len(self.why) else next(why for why in self.why if why != OK)
 
 
 class Sample(NamedTuple):
     """What is known at one tick.
 
     `ages`: of each source in its periods; `heard`: whether it ever came.  `frozen_s`: since a voltage or current
-    changed, while current flows.
+    changed, while current flows.  `came`: the single values that are fresh.
     """
 
     t_ns: int
@@ -171,45 +178,33 @@ class Sample(NamedTuple):
     ages: tuple[float, ...]
     heard: tuple[bool, ...]
     frozen_s: float
-
-
-class Still(NamedTuple):
-    """How long the values of one signal from one source have not changed, and how far the correlated one went.
-
-    `ref`: the correlated value when the values last changed; `moved_ns`: since when it is far from it (-1: it is not).
-    """
-
-    values: tuple[float, ...] = ()
-    since_ns: int = 0
-    samples: int = 0
-    ref: float = math.nan
-    ref_ns: int = 0
-    moved_ns: int = -1
-    stuck: bool = False
+    came: frozenset[str]
 
 
 class State(NamedTuple):
-    """What was last heard: `seen` is -1 for a source that never came; `still` is by source and signal."""
+    """What was last heard: `seen` is the start where a source never came, `fresh` names the single values that came."""
 
-    start_ns: int
     seen: tuple[int, ...]
     many: Mapping[str, tuple[tuple[float, ...], tuple[str, ...]]]
     one: Mapping[str, Scalar]
-    still: Mapping[tuple[int, str], Still]
+    fresh: tuple[str, ...]
+    heard: tuple[bool, ...]
+    stuck: stuck.State
 
 
 def fresh_state(cfg: SensingConfig, now_ns: int) -> State:
     """Give the state in which nothing was heard yet: never a value before its first real reading."""
     places = {"cell_v": cfg.cells, "temp_c": cfg.probes}
     return State(
-        start_ns=now_ns,
-        seen=(-1,) * len(cfg.sources),
+        seen=(now_ns,) * len(cfg.sources),
         many={
             name: ((math.nan,) * n, (MISSING,) * n) if cfg.rules[name].required else ((), ())
             for name, n in places.items()
         },
         one={name: Scalar(state=MISSING if cfg.rules[name].required else ABSENT) for name in ONE},
-        still={},
+        fresh=(),
+        heard=(False,) * len(cfg.sources),
+        stuck=stuck.State(),
     )
 
 
@@ -217,14 +212,17 @@ def step(cfg: SensingConfig, state: State, arrivals: Iterable[Arrival], now_ns: 
     """Take the messages since the tick before, each source at most once, and say what is known now."""
     seen = list(state.seen)
     many: dict[str, tuple[list[float], list[str]]] = {}
-    one = {name: held._replace(fresh=False) if held.fresh else held for name, held in state.one.items()}
-    still = dict(state.still)
-    came: list[int] = []
+    one = dict(state.one)
+    for name in state.fresh:
+        held = one[name]
+        one[name] = Scalar(held.value, held.t_ns, state=held.state)
+    came: list[Arrival] = []
+    fresh: list[str] = []
     for arrival in arrivals:
-        came.append(arrival.source)
+        came.append(arrival)
         seen[arrival.source] = arrival.t_ns
-        plan, raws = cfg.plans[arrival.source], arrival.values
-        for k, name, place, is_many, low, high in plan.fills:
+        raws = arrival.values
+        for k, name, place, is_many, low, high in cfg.plans[arrival.source].fills:
             raw = raws[k]
             value, why = (raw, OK) if low <= raw <= high else (math.nan, MISSING if math.isnan(raw) else IMPLAUSIBLE)
             if is_many:
@@ -234,88 +232,83 @@ def step(cfg: SensingConfig, state: State, arrivals: Iterable[Arrival], now_ns: 
                 many[name][0][place], many[name][1][place] = value, why
             else:
                 one[name] = Scalar(value, arrival.t_ns, fresh=True, state=why)
-        for name, at in plan.watched:
-            key = arrival.source, name
-            still[key] = _stilled(still.get(key), tuple([raws[k] for k in at]))
-    still = _watched(cfg, still, came, one, now_ns)
-    held = {n: (tuple(v), tuple(w)) for n, (v, w) in many.items()}  # what did not come stays the same object
-    after = State(state.start_ns, tuple(seen), {**state.many, **held}, one, still)
+                fresh.append(name)
+    held_many = {n: (tuple(v), tuple(w)) for n, (v, w) in many.items()}  # what did not come stays the same object
+    stays, heard = state.stuck, state.heard
+    if came:
+        stays = _stuck(cfg, stays, came, one, now_ns)
+        if False in heard:
+            now_heard = {arrival.source for arrival in came}
+            heard = tuple([was or k in now_heard for k, was in enumerate(heard)])
+    after = State(tuple(seen), {**state.many, **held_many}, one, tuple(fresh), heard, stays)
     return after, _sample(cfg, after, came, now_ns)
 
 
-def _stilled(was: Still | None, values: tuple[float, ...]) -> Still:
-    """Count equal values; a NaN is equal to nothing."""
-    if was is None or values != was.values or any(math.isnan(v) for v in values):
-        return Still(values)
-    return was._replace(samples=was.samples + 1)
-
-
-def _watched(
-    cfg: SensingConfig, still: dict[tuple[int, str], Still], came: list[int], one: Mapping[str, Scalar], now_ns: int
-) -> dict[tuple[int, str], Still]:
+def _stuck(
+    cfg: SensingConfig, state: stuck.State, came: list[Arrival], one: Mapping[str, Scalar], now_ns: int
+) -> stuck.State:
     """Find what stays bit for bit while what it depends on moves."""
-    current_a, pack_v = one["current_a"].value, one["pack_v"].value
-    for key, now in still.items():
-        if key[0] not in came:
-            continue
-        beside, far = (pack_v, cfg.stuck_v) if key[1] == "current_a" else (current_a, cfg.stuck_a)
-        if now.samples == 0:
-            still[key] = now._replace(samples=1, since_ns=now_ns, ref=beside, ref_ns=now_ns)
-        elif key[1] == "current_a":
-            still[key] = _still_current(cfg, now, beside, current_a, now_ns)
-        else:
-            ref = beside if math.isnan(now.ref) else now.ref
-            away = abs(beside - ref) > far
-            moved_ns = -1 if not away else now.moved_ns if now.moved_ns >= 0 else now_ns
-            long = moved_ns >= 0 and now_ns - moved_ns >= STUCK_NS
-            stuck = now.stuck or (long and now.samples >= STUCK_SAMPLES)
-            still[key] = now._replace(ref=ref, moved_ns=moved_ns, stuck=stuck)
-    return still
+    current_a, pack_v, moves = one["current_a"].value, one["pack_v"].value, cfg.stuck
+    still, apart, places = dict(state.still), dict(state.apart), dict(state.places)
+    swing = stuck.swung(state.swing, current_a, moves.stuck_a, now_ns)
+    for source, _, raws in came:
+        for name, at, all_places in cfg.plans[source].watched:
+            key, values = (source, name), tuple([raws[k] for k in at])
+            if name == "current_a":
+                now = stuck.current(moves, still.get(key), values, pack_v, now_ns)
+            else:
+                now = stuck.voltage(moves, still.get(key), values, current_a, now_ns)
+            still[key], found = now, all_places if now.stuck else ()
+            if name == "cell_v":
+                alone = apart[source] = stuck.apart(moves, apart.get(source), values, swing.legs)
+                found = found or tuple([all_places[k] for k in alone.stuck])
+            places[key] = found
+    return stuck.State(still, apart, swing, places)
 
 
-def _still_current(cfg: SensingConfig, now: Still, pack_v: float, current_a: float, now_ns: int) -> Still:
-    """Judge a current that stays: a voltage relaxes for minutes after a load, so only a quick move counts."""
-    quick = abs(pack_v - now.ref) > cfg.stuck_v and abs(current_a) > cfg.idle_a
-    if quick and now.samples >= STUCK_SAMPLES:
-        return now._replace(stuck=True)
-    if now_ns - now.ref_ns >= STUCK_NS or math.isnan(now.ref):
-        return now._replace(ref=pack_v, ref_ns=now_ns)
-    return now
-
-
-def _sample(cfg: SensingConfig, state: State, came: list[int], now_ns: int) -> Sample:
-    start_ns = state.start_ns
-    ages = tuple([
-        (now_ns - (seen if seen >= 0 else start_ns)) / plan.period_ns
-        for plan, seen in zip(cfg.plans, state.seen, strict=True)
-    ])  # fmt: skip
-    lost = [k for k, age in enumerate(ages) if age > LOST_PERIODS and state.seen[k] >= 0]
-    stuck = [key for key, now in state.still.items() if now.stuck]
-    one = dict(state.one)
-    fresh = {name: tuple(g for g, k in enumerate(cfg.groups.get(name, ())) if k in came) for name in MANY}
-    many = {name: Many(*state.many[name], fresh[name]) for name in MANY}
-    bad = dict.fromkeys(stuck, STUCK)
-    bad |= {(k, name): STALE for k in lost for name, _ in cfg.sources[k].fills if cfg.rules[name].required}
-    for (k, name), why in bad.items():
-        if name in MANY:
-            places = {place for n, place in cfg.sources[k].fills if n == name}
-            many[name] = _spoiled(many[name], places, why)
-        else:
-            one[name] = one[name]._replace(value=math.nan, state=why)
+def _sample(cfg: SensingConfig, state: State, came: list[Arrival], now_ns: int) -> Sample:
+    ages = tuple([(now_ns - seen) / period for seen, period in zip(state.seen, cfg.period_ns, strict=True)])
+    fresh: dict[str, list[int]] = {name: [] for name in MANY}
+    for arrival in came:
+        for name, group in cfg.plans[arrival.source].groups:
+            fresh[name].append(group)
+    many = {name: Many(*state.many[name], tuple(sorted(fresh[name]))) for name in MANY}
+    one = state.one
+    if any(state.stuck.places.values()) or max(ages) > LOST_PERIODS:
+        one = _spoil(cfg, state, ages, many)
     flows = abs(one["current_a"].value) > cfg.idle_a  # so one was heard, and `still` knows when it changed
-    changed_ns = max([now.since_ns for now in state.still.values()]) if flows else now_ns
+    changed_ns = max([now.since_ns for now in state.stuck.still.values()]) if flows else now_ns
     return Sample(
         t_ns=now_ns,
         cell_v=many["cell_v"],
         temp_c=many["temp_c"],
         one=one,
         ages=ages,
-        heard=tuple([seen >= 0 for seen in state.seen]),
+        heard=state.heard,
         frozen_s=(now_ns - changed_ns) / _NS,
+        came=frozenset(state.fresh),
     )
 
 
-def _spoiled(many: Many, places: set[int], why: str) -> Many:
+def _spoil(cfg: SensingConfig, state: State, ages: tuple[float, ...], many: dict[str, Many]) -> dict[str, Scalar]:
+    """Take away what is stuck or lost, of many in place; gives the single values."""
+    bad = [(name, places, STUCK) for (_, name), places in state.stuck.places.items() if places]
+    for k, age in enumerate(ages):
+        if age > LOST_PERIODS and state.heard[k]:
+            fills = [fill for fill in cfg.sources[k].fills if cfg.rules[fill[0]].required]
+            bad += [
+                (name, tuple(p for n, p in fills if n == name), STALE) for name in dict.fromkeys(n for n, _ in fills)
+            ]
+    one = dict(state.one)
+    for name, places, why in bad:
+        if name in MANY:
+            many[name] = _spoiled(many[name], places, why)
+        else:
+            one[name] = one[name]._replace(value=math.nan, state=why)
+    return one
+
+
+def _spoiled(many: Many, places: tuple[int, ...], why: str) -> Many:
     return many._replace(
         values=tuple(math.nan if p in places else v for p, v in enumerate(many.values)),
         why=tuple(why if p in places else w for p, w in enumerate(many.why)),

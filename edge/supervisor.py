@@ -18,7 +18,7 @@ from typing import Any
 from edge import systemd
 from edge.canbus import Port
 from edge.child import Child
-from edge.commands import SAFE_STOP, SUPERVISOR, Sent, Writer, floored
+from edge.commands import SAFE_STOP, SUPERVISOR, Sent, Writer, fallen, floored
 from edge.control import SERVICE, Control
 from edge.journal import ERROR, INFO, NOTICE, WARNING, Journal, level_of
 from edge.keeper import Keeper
@@ -28,7 +28,6 @@ from edge.status import Shown
 from edge.timings import STEP_US
 
 TURN_MS = 20
-RAMP_S = 5.0  # reference for every want of knowledge: currents fall to 0 within it
 _SHOW_NS = 100_000_000
 _NS = 10**9
 _MOST_COUNT = 255
@@ -136,7 +135,8 @@ class Supervisor:
             return
         if child is self.protection:
             record = self.keeper.record
-            child.link.tell({"kind": "start", "latched": None if record is None else list(record.latched)})
+            latched = None if record is None else list(record.latched)
+            child.link.tell({"kind": "start", "latched": latched, "lost": self.lost or self._allowed(now_ns)})
             self._order_limits()
         else:
             if self.outside:
@@ -296,12 +296,12 @@ class Supervisor:
 
 def safe_stop(writer: Writer, lost: tuple[int, float, float], restarts: int, now_ns: int) -> Sent:
     """Give the message that asks for a safe stop: `lost` is when protection fell silent, and the currents then, A."""
-    left = max(0.0, 1.0 - (now_ns - lost[0]) / (RAMP_S * _NS))
+    charge_a, discharge_a = fallen(lost, now_ns)
     values = {
         "Request": SAFE_STOP,
         "Restarts": min(max(restarts, 0), _MOST_COUNT),
-        "ChargeCurrentMax": floored(lost[1] * left),
-        "DischargeCurrentMax": floored(lost[2] * left),
+        "ChargeCurrentMax": floored(charge_a),
+        "DischargeCurrentMax": floored(discharge_a),
     }
     return writer.write(SUPERVISOR, values)
 

@@ -25,6 +25,7 @@ KAFKA, FILE, NONE = "kafka", "file", "none"  # kinds of uplink
 BY = ("voltage", "charge")
 _KIB, _MIB, _MB = 1 << 10, 1 << 20, 1e6
 _MOST_MB = 1e6
+_FULL_V = 4.3
 _LEAST_MIB = 4.0  # four files: fewer could not be thinned before they are full
 
 
@@ -147,10 +148,12 @@ def _keys(t: Table, folder: Path) -> tuple[Ed25519PublicKey, ...]:
 
 
 def _balancing(t: Table) -> BalancingSettings:
+    bleed_a = t.number("bleed_a", 0, 10, above=True)
     made = BalancingSettings(
-        bleed_a=t.number("bleed_a", 0, 10, above=True),
+        bleed_a=bleed_a,
         by=t.text("by", BY) if "by" in t.keys else None,
-        budget_w=t.number("budget_w", 0, 10_000) if "budget_w" in t.keys else None,
+        # less than one full cell makes would let none bleed, and say nothing
+        budget_w=t.number("budget_w", round(_FULL_V * bleed_a, 3), 10_000) if "budget_w" in t.keys else None,
     )
     t.done()
     return made

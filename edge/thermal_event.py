@@ -34,11 +34,17 @@ class Probe(NamedTuple):
 
 
 class State(NamedTuple):
-    """Voltages of the last minute, oldest first, what each cell may not fall below after them, and the probes."""
+    """Voltages of the last minute, oldest first, what each cell may not fall below after them, and the probes.
+
+    `top_v`: the highest of the floors; `rises`: a probe does; `seldom`: one comes more seldom than once a second.
+    """
 
     kept: tuple[tuple[int, tuple[float, ...]], ...] = ()
     floors_v: tuple[float, ...] = ()
+    top_v: float = math.nan
     probes: tuple[Probe, ...] = ()
+    rises: bool = False
+    seldom: bool = False
     low_cell: int = 0  # from 1: whose voltage has collapsed, 0 = none
 
 
@@ -49,40 +55,61 @@ def rule(*, drop: bool, hot: bool, rise: bool) -> bool:
 
 def see_cells(state: State, cell_v: Sequence[float], now_ns: int) -> State:
     """Take fresh cell voltages, NaN where unknown; remembers the first cell that has collapsed."""
-    kept, floors_v = state.kept, state.floors_v
+    kept, floors_v, top_v = state.kept, state.floors_v, state.top_v
     if kept and now_ns - kept[0][0] > FALL_NS:
         kept = tuple(entry for entry in kept if now_ns - entry[0] <= FALL_NS)
     if not kept or now_ns - kept[-1][0] >= _KEPT_NS:
         kept = (*kept, (now_ns, tuple(cell_v)))
     if kept is not state.kept:
         floors_v = tuple((1 - DROP) * _highest(voltages) for voltages in zip(*(set_ for _, set_ in kept), strict=True))
-    return state._replace(kept=kept, floors_v=floors_v, low_cell=_collapsed(cell_v, floors_v))
+        top_v = _highest(floors_v)
+    low_cell = _collapsed(cell_v, floors_v, top_v)
+    if kept is state.kept and low_cell == state.low_cell:  # as it nearly always is
+        return state
+    return state._replace(kept=kept, floors_v=floors_v, top_v=top_v, low_cell=low_cell)
 
 
 def _highest(voltages: Iterable[float]) -> float:
     return max((v for v in voltages if not math.isnan(v)), default=math.nan)
 
 
-def _collapsed(cell_v: Sequence[float], floors_v: Sequence[float]) -> int:
-    known = [v for v in cell_v if v == v]  # noqa: PLR0124 - not NaN, the cheap way
+def _collapsed(cell_v: Sequence[float], floors_v: Sequence[float], top_v: float) -> int:
+    known = known_of(cell_v)
     if not known:
         return 0
-    # the median is no more than the highest: of a sound pack it need not be known
-    if min(known) >= (1 - DROP) * max(known) and not any(map(lt, cell_v, floors_v)):
+    # the median is no more than the highest: of a sound pack it need not be known, nor each cell's floor
+    low_v = min(known)
+    if low_v >= (1 - DROP) * max(known) and (low_v >= top_v or not any(map(lt, cell_v, floors_v))):
         return 0
     least = (1 - DROP) * median(known)
     below = (c for c, (v, floor) in enumerate(zip(cell_v, floors_v, strict=True), 1) if v < least or v < floor)
     return next(below, 0)
 
 
+def known_of(values: Sequence[float]) -> Sequence[float]:
+    """Give the values that are no NaN; as they are where all are known, which costs least."""
+    total = sum(values)
+    return values if total == total else [v for v in values if v == v]  # noqa: PLR0124 - one NaN makes the sum one
+
+
 def see_probes(state: State, temp_c: Sequence[float], places: Iterable[int], now_ns: int) -> State:
     """Take the fresh probes (places from 0) among `temp_c`."""
-    probes = list(state.probes) or [Probe()] * len(temp_c)
+    kept = state.probes or (Probe(),) * len(temp_c)
+    changed = {}
     for place in places:
         value = temp_c[place]
         if not math.isnan(value):
-            probes[place] = _rising(probes[place], value, now_ns)
-    return state._replace(probes=tuple(probes))
+            now = _rising(kept[place], value, now_ns)
+            if now is not kept[place]:
+                changed[place] = now
+    if not changed:  # as it nearly always is
+        return state
+    probes = [changed.get(place, probe) for place, probe in enumerate(kept)]
+    return state._replace(
+        probes=tuple(probes),
+        rises=any(p.leapt or (p.rising_ns >= 0 and p.t_ns - p.rising_ns > RISE_NS) for p in probes),
+        seldom=any(p.seldom for p in probes),
+    )
 
 
 def _rising(was: Probe, temp_c: float, now_ns: int) -> Probe:
@@ -104,7 +131,7 @@ def _rising(was: Probe, temp_c: float, now_ns: int) -> Probe:
 def event(state: State, temp_c: Sequence[float], max_temp_c: float) -> tuple[bool, int]:
     """Say whether there is a thermal event, and at which cell (from 1; 0 where no cell has collapsed)."""
     drop = state.low_cell > 0
+    if not (drop or state.rises):
+        return False, 0
     hot = any(t >= max_temp_c for t in temp_c)
-    rise = any(p.leapt or (p.rising_ns >= 0 and p.t_ns - p.rising_ns > RISE_NS) for p in state.probes)
-    rise = rise or (drop and hot and any(p.seldom for p in state.probes))
-    return rule(drop=drop, hot=hot, rise=rise), state.low_cell
+    return rule(drop=drop, hot=hot, rise=state.rises or (drop and hot and state.seldom)), state.low_cell

@@ -63,6 +63,8 @@ from replay.simulate.state import (
 SHORT, RESISTANCE, CAPACITY, COOLING, RUNAWAY = range(5)
 MELT_C, BURN_C, BURN_S = 130.0, 150.0, 30.0  # separator fails; self-heating runs away; for so long
 BURN_PER_AH_J = 1.6 * 3.7 * 3600.0  # heat of a burning group per Ah: the energy stored and that of its materials
+DRAINED = -0.3  # SOC of a group that a short has emptied: its voltage, continued in a straight line, is near 0
+HARD = 0.01  # a short of less than a hundred times the group's own resistance takes its share of the voltage
 FLOW = 4.0  # loss to pumped coolant over the loss to the air around
 
 
@@ -155,7 +157,7 @@ def _cells(s, m, table, tau_s, dt_s, decay, drive, next_decay, charge_as, square
     period_s = f4(min(dt_s, 60.0))  # the next interval is as long, unless this one was sleep
     one, zero, now_a, hyst_v = f4(1.0), f4(0.0), f4(s[NOW_A]), f4(s[HYST_V])
     mean_a, mean_square = f4(charge_as / dt_s), f4(square / dt_s)
-    leak_grow = f4(2.0 ** ((0.5 * (s[T_MIN] + s[T_MAX]) - 25.0) / 10.0))
+    leak_grow = f4(2.0 ** ((min(0.5 * (s[T_MIN] + s[T_MAX]), BURN_C) - 25.0) / 10.0))
     inertia, loss_w = f4(m.heat_capacity * heat_factor / dt_s), f4(m.loss * loss_factor * (1.0 + flow))
     beside_w, bleed_s, v_max, v_min = f4(m.neighbour), f4(1.0 / m.bleed_ohm), f4(m.v_max), f4(m.v_min)
     # Coolant warms on its way past the groups.
@@ -168,6 +170,8 @@ def _cells(s, m, table, tau_s, dt_s, decay, drive, next_decay, charge_as, square
     for c in range(cells):
         old_c = temp_c[c]
         lost_a = leak_a[c] * leak_grow + (shunt_s[c] + f4(bleed[c]) * bleed_s) * v[c]
+        if shunt_s[c] > zero:  # whatever the interval, it takes no more than there is, and gives nothing back
+            lost_a = min(max(lost_a, zero), max((z[c] - f4(DRAINED)) / (per_as[c] * f4(dt_s)), zero))
         z_c = z[c] + (charge_as - lost_a * dt_s) * per_as[c]
         z[c] = z_c
         k, wz = soc_at(z_c)
@@ -185,7 +189,12 @@ def _cells(s, m, table, tau_s, dt_s, decay, drive, next_decay, charge_as, square
         v_c = ocv + now_a * r0 + held
         heat = mean_square * r0 + mean_a * (held + (old_c + f4(ZERO_C_K)) * m.entropy_v_per_k[k])
         if hurt:
-            heat += shunt_s[c] * v_c * v_c
+            if shunt_s[c] * r0 > HARD:
+                v_c = max(v_c, zero)
+                heat += lost_a * f4(0.5) * (max(v[c], zero) + v_c)
+                v_c /= one + shunt_s[c] * r0
+            else:
+                heat += shunt_s[c] * v_c * v_c
             if c == heated and burnt[c] == zero:
                 heat += f4(heat_extra_w)
             if burnt[c] > zero or old_c > BURN_C:

@@ -52,7 +52,7 @@ class Bus:
             now_ns = T0_NS + round(self.now_s * NS)
             context = {k: np.array([v], np.int8) for k, v in said.items()}
             block = frames([self.now_s], more.get("current_a", 0.0), cell_v=np.array([cell_v], np.float32),
-                           temp_c=more.get("temp_c", 25.0), context=context)  # fmt: skip
+                           cells=self.cfg.series, temp_c=more.get("temp_c", 25.0), context=context)  # fmt: skip
             soc = Soc(now_ns, 0.5, 0.01, "ocv", np.array(cell_soc, np.float64), spread_std, rest_s, 0.0)
             told = (soc, Words(now_ns) if words is None else words)
             self.state, self.out = balancing.step(self.cfg, self.state, block, told, now_ns)
@@ -251,9 +251,20 @@ def test_a_pack_says_how_it_is_balanced_unless_told() -> None:
     assert balancing_config(nmc, by="charge").start == pytest.approx(0.01 * nmc.usable_ah)
     assert balancing_config(lfp, by="voltage").start == 0.03
     assert balancing_config(nmc).floor_v == pytest.approx(3.3)
-    quarter_w = nmc.series / 4 * float(np.median(nmc.ocv.v)) * 0.2
-    assert balancing_config(nmc, bleed_a=0.2).budget_w == pytest.approx(quarter_w)
+    assert balancing_config(nmc, bleed_a=0.2).budget_w == pytest.approx(nmc.series / 4 * 4.25 * 0.2), "full cells"
     assert balancing_config(nmc, budget_w=3.0).budget_w == 3.0
+
+
+@pytest.mark.parametrize("cells", [1, 2, 3, 4, 5, 6, 13])
+@pytest.mark.parametrize("chemistry", ["nmc", "lfp"])
+def test_in_a_pack_of_few_cells_the_fullest_bleeds_even_where_it_is_full(cells: int, chemistry: str) -> None:
+    cfg = balancing_config(load_pack(f"generic-{chemistry}@{cells}c1t60ah"))
+    high_v = {"nmc": 4.2, "lfp": 3.62}[chemistry]
+    bus = Bus(cfg)
+    charges = (1.0, *[0.9] * (cells - 1))
+    masks = bus.run(30, np.array([high_v, *[high_v - 0.05] * (cells - 1)]), cell_soc=charges)
+    assert any(m[0] for m in masks) == (cells > 1)
+    assert not any(any(m[1:]) for m in masks)
 
 
 @pytest.mark.parametrize(("first", "why"), [(290, "neither at rest nor charging"), (300, "measuring")])

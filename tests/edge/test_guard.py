@@ -255,6 +255,29 @@ def test_a_restart_at_speed_moves_no_contactor() -> None:
     assert not run.is_closed
 
 
+@pytest.mark.parametrize("current_a", [-150.0, 80.0])
+def test_a_restart_while_current_flows_takes_none_of_it_back_and_calls_nobody_disobedient(current_a: float) -> None:
+    run = Run(Vehicle(speed_kmh=100.0, closed=[True, True, False], link_v=22.2, current_a=current_a))
+    run.once()
+    for _ in range(2000):
+        flows_a, allowed = run.vehicle.flowing_a(), run.once().allowed
+        assert -allowed.discharge_a - 0.05 <= flows_a <= allowed.charge_a + 0.05, "0.05: the ripple of the sensor"
+    assert run.said == []
+
+
+def test_what_is_left_of_the_run_before_holds_until_values_come_and_then_as_far_as_they_allow() -> None:
+    setup = small_guard()
+    state = guard.fresh_state(setup.config, 0, (), (170.0, 150.0))
+    for tick in range(9):  # no message yet
+        state, out = guard.step(setup.config, state, guard.Inputs(), tick * TICK_NS)
+        assert (out.allowed.charge_a, out.allowed.discharge_a) == (170.0, 150.0)
+    run = Run(Vehicle(closed=[True, True, False], link_v=22.2, temp_c=[-15.0, -15.0]))
+    run.state = guard.fresh_state(setup.config, 0, (), (170.0, 150.0))
+    run.go(1.0)
+    assert run.out.allowed.charge_a == 0.0, "frozen"
+    assert 0.0 < run.out.allowed.discharge_a < 150.0
+
+
 def test_a_restart_with_a_lost_latch_file_holds_at_speed_and_does_not_close_again() -> None:
     run = Run(Vehicle(speed_kmh=100.0, closed=[True, True, False], link_v=22.2), latched=None).go(5.0)
     assert run.is_closed

@@ -135,10 +135,10 @@ def test_a_pack_without_those_rows_falls_back_to_its_tables() -> None:
 
 
 def test_a_coarse_voltage_needs_a_larger_current_to_be_called_stuck() -> None:
-    fine, coarse = (small_guard(resolution_v=(r, r)).config.sensing.stuck_a for r in (1e-6, 0.05))
+    fine, coarse = (small_guard(resolution_v=(r, r)).config.sensing.stuck.stuck_a for r in (1e-6, 0.05))
     assert fine == pytest.approx(0.2 * PACK.usable_ah)
     assert coarse > 5 * fine
-    pack_only = small_guard(resolution_v=(1e-6, 0.5)).config.sensing.stuck_a
+    pack_only = small_guard(resolution_v=(1e-6, 0.5)).config.sensing.stuck.stuck_a
     assert pack_only == pytest.approx(4.0 * 0.5 / (PACK.grid().r0[11].min() * CELLS))
 
 
@@ -150,3 +150,13 @@ def test_ranges_hold_what_the_limits_ask_for() -> None:
             assert ranges[row.quantity][0] <= row.bound <= ranges[row.quantity][1], row
         if row.quantity in {"short_a", "rms_a"}:
             assert row.bound < ranges["current_a"][1]
+
+
+def test_what_must_move_for_a_value_to_be_stuck_follows_from_the_pack_and_is_more_than_noise() -> None:
+    moves, ohm = small_guard().config.sensing.stuck, float(PACK.grid().r0[11].min())
+    pack_v = PACK.series * float(PACK.ocv.v.mean())
+    assert moves.stuck_v == pytest.approx(0.02 * pack_v)
+    assert moves.moved_v == pytest.approx(0.5 * moves.stuck_a * ohm)
+    assert moves.swing_v == 1.0, "a small pack's voltage is noisier than 0.5 % of it"
+    large = small_guard(resolution_v=(1e-6, 5.0)).config.sensing.stuck
+    assert large.swing_v == pytest.approx(20.0), "four steps of a coarse sensor"

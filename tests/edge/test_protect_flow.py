@@ -13,7 +13,8 @@ from edge import plant
 from edge.commands import Sent
 from edge.decode import Frame
 from edge.link import Link, Told, pair
-from edge.protect_flow import BEAT_NS, build, latched_before, parts_of
+from edge.protect_flow import BEAT_NS, build, left_before, parts_of
+from edge.protector import Before
 from edge.settings import Prepared, parse_settings, prepare
 from schemas.pack import load_pack
 from tests.edge.test_settings import GOOD
@@ -67,7 +68,7 @@ def _run(prepared: Prepared, bus: Bus, latched: tuple[str, ...] | None = (), *to
     supervisor = Link(theirs)
     for message in told:
         supervisor.tell(message)
-    run_main(build(parts_of(prepared, bus, ours, latched, bus.now)))  # type: ignore[arg-type]
+    run_main(build(parts_of(prepared, bus, ours, Before(latched), bus.now)))  # type: ignore[arg-type]
     return list(supervisor.hear())
 
 
@@ -121,34 +122,35 @@ def test_a_supervisor_that_listens_no_more_holds_nothing_up(prepared: Prepared) 
     ours, theirs = pair()
     ours.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)  # a few words
     bus = Bus(3.0)
-    run_main(build(parts_of(prepared, bus, ours, (), bus.now)))  # type: ignore[arg-type]
+    run_main(build(parts_of(prepared, bus, ours, Before(()), bus.now)))  # type: ignore[arg-type]
     assert bus.closed_ns > 0
     assert ours.lost > 0
     assert not ours.over
     theirs.close()
     later = Bus(2.0)
-    run_main(build(parts_of(prepared, later, ours, (), later.now)))  # type: ignore[arg-type]
+    run_main(build(parts_of(prepared, later, ours, Before(()), later.now)))  # type: ignore[arg-type]
     assert ours.over
     assert later.closed_ns > 0, "nor one that is gone"
 
 
 @pytest.mark.parametrize(
-    ("told", "latched"),
+    ("told", "left"),
     [
-        ([{"kind": "start", "latched": ["a", "b"]}], ["a", "b"]),
-        ([{"kind": "limits"}, {"kind": "start", "latched": []}], []),
-        ([{"kind": "start", "latched": None}], None),
-        ([{"kind": "start"}], None),
-        ([], None),
+        ([{"kind": "start", "latched": ["a", "b"], "lost": [5, 1.5, 2]}], Before(("a", "b"), (5, 1.5, 2.0))),
+        ([{"kind": "limits"}, {"kind": "start", "latched": []}], Before(())),
+        ([{"kind": "start", "latched": None}], Before(None)),
+        ([{"kind": "start", "latched": "a", "lost": [5, -1.0, 2]}], Before(None)),
+        ([{"kind": "start", "latched": [], "lost": [5, float("inf"), 2]}], Before(())),
+        ([{"kind": "start", "latched": [], "lost": [5, 1.0]}], Before(())),
+        ([{"kind": "start"}], Before(None)),
+        ([], Before(None)),
     ],
 )
-def test_latches_of_the_run_before_are_waited_for_and_otherwise_lost(
-    told: list[Told], latched: list[str] | None
-) -> None:
+def test_what_the_run_before_left_is_waited_for_and_otherwise_lost(told: list[Told], left: Before) -> None:
     ours, theirs = pair()
     supervisor = Link(theirs)
     for message in told:
         supervisor.tell(message)
-    assert latched_before(ours, wait_s=0.05) == latched
+    assert left_before(ours, wait_s=0.05) == left
     theirs.close()
-    assert latched_before(ours, wait_s=60.0) is None, "one that is gone is not waited for"
+    assert left_before(ours, wait_s=60.0) == Before(None), "one that is gone is not waited for"

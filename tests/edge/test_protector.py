@@ -10,7 +10,7 @@ from edge import protector
 from edge.contactors import CLOSED, OPEN
 from edge.decode import Wish
 from edge.link import Told
-from edge.protector import Heard, Judged
+from edge.protector import Before, Heard, Judged
 from tests.support.vehicle import TICK_NS, Vehicle, small_guard
 
 SETUP = small_guard()
@@ -23,7 +23,7 @@ class Process:
 
     def __init__(self, latched: tuple[str, ...] | None = ()) -> None:
         self.vehicle, self.tick = Vehicle(), 0
-        self.state = protector.fresh_state(CFG, 0, latched)
+        self.state = protector.fresh_state(CFG, 0, Before(latched))
         self.wish: Wish | None = Wish(close=True, standby=False)
         self.judged: Judged | None = None
 

@@ -30,6 +30,7 @@ from edge.sensing import (
     fresh_state,
     step,
 )
+from edge.stuck import StuckConfig
 
 MS = 10**6
 S = 10**9
@@ -45,7 +46,8 @@ SOURCES = (
 SENT = {"cell_v": (0.5, 5.0), "temp_c": (-50.0, 200.0), "current_a": (-500.0, 500.0), "pack_v": (0.0, 24.0)}
 SENT |= {"speed_kmh": (-100.0, 500.0), "hvil": (0.0, 1.0)}
 RULES = {name: SignalRule(name in SENT, *SENT.get(name, (0.0, 1.0))) for name in (*MANY, *ONE)}
-CFG = SensingConfig(SOURCES, RULES, cells=4, probes=2, idle_a=1.0, stuck_a=10.0, stuck_v=0.5)
+MOVES = StuckConfig(idle_a=1.0, stuck_a=10.0, stuck_v=0.5, moved_v=0.005, swing_v=0.3)
+CFG = SensingConfig(SOURCES, RULES, cells=4, probes=2, idle_a=1.0, stuck=MOVES)
 GOOD = {
     MAIN: (0.0, 14.8), PAGE_1: (3.7, 3.71), PAGE_2: (3.73, 3.72), PROBES: (20.0, 21.0), CAR: (30.0, 1.0, 14.0),
 }  # fmt: skip
@@ -96,6 +98,7 @@ def test_a_value_is_fresh_in_the_tick_of_its_message_only() -> None:
     state, sample = hear(state, 10 * MS, PAGE_2, CAR)
     assert (sample.cell_v.fresh, sample.temp_c.fresh) == ((1,), ())
     assert [name for name, now in sample.one.items() if now.fresh] == ["hvil", "speed_kmh"]
+    assert sample.came == {"hvil", "speed_kmh"}
     _, sample = hear(state, 20 * MS)
     assert sample.cell_v == Many((3.7, 3.71, 3.72, 3.73), (OK,) * 4, ())
     assert sample.one["speed_kmh"] == Scalar(30.0, 10 * MS, fresh=False, state=OK)
@@ -184,7 +187,7 @@ def test_what_never_came_is_missing_and_its_age_counts_from_the_start() -> None:
 
 
 def alternate(state: State, t_s: float, current_a: float, pack_v: float, cells: tuple[float, float]) -> Any:
-    return hear(state, round(t_s * S), s0=(current_a, pack_v), s1=cells, s2=(3.7 + t_s * 1e-3, 3.72))
+    return hear(state, round(t_s * S), s0=(current_a, pack_v), s1=cells, s2=(3.7 + t_s * 1e-3, 3.72 + t_s * 1e-3))
 
 
 def drive(*rows: tuple[float, float, float, tuple[float, float]]) -> tuple[State, Sample]:
@@ -295,7 +298,7 @@ def test_what_stays_is_counted_by_messages_not_by_ticks() -> None:
     state, _ = hear(state, 100 * MS, s0=(-30.0, 14.0))
     for k in range(100):
         state, sample = hear(state, 100 * MS + k * MS)
-    assert state.still[MAIN, "current_a"].samples == 1
+    assert state.stuck.still[MAIN, "current_a"].samples == 1
     assert sample.one["current_a"].state == OK
 
 

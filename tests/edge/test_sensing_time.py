@@ -10,11 +10,13 @@ import pytest
 from edge.sensing import MANY, OK, ONE, STUCK, Arrival, Sample, SensingConfig, SignalRule, Source, State
 from edge.sensing import fresh_state as _fresh_state
 from edge.sensing import step as _step
+from edge.stuck import StuckConfig
 
 S = 10**9
 STARTS = [0, 1_000_000 * S]
 MAIN, CELLS = range(2)
 SENT = {"cell_v": (0.5, 5.0), "current_a": (-500.0, 500.0), "pack_v": (0.0, 24.0)}
+MOVES = StuckConfig(idle_a=1.0, stuck_a=10.0, stuck_v=0.5, moved_v=0.005, swing_v=0.3)
 
 
 def config(*, cells_first: bool = False) -> SensingConfig:
@@ -23,7 +25,7 @@ def config(*, cells_first: bool = False) -> SensingConfig:
     cells = Source("Cells", 0.2, (("cell_v", 0), ("cell_v", 1)))
     rules = {name: SignalRule(name in SENT, *SENT.get(name, (0.0, 1.0))) for name in (*MANY, *ONE)}
     sources = (cells, main) if cells_first else (main, cells)
-    return SensingConfig(sources, rules, cells=2, probes=0, idle_a=1.0, stuck_a=10.0, stuck_v=0.5)
+    return SensingConfig(sources, rules, cells=2, probes=0, idle_a=1.0, stuck=MOVES)
 
 
 Row = tuple[float, float, float, tuple[float, float] | None]  # s, A, V, cells
@@ -44,6 +46,14 @@ def drive(start_ns: int, *rows: Row, cells_first: bool = False) -> tuple[State, 
 
 def why(sample: Sample) -> tuple[str, str]:
     return sample.one["current_a"].state, sample.cell_v.state
+
+
+@pytest.mark.parametrize("cells_first", [False, True])
+def test_each_message_is_a_group_of_its_own(cells_first: bool) -> None:
+    cfg = config(cells_first=cells_first)
+    cells = Arrival(0 if cells_first else 1, S, (3.6, 3.7))
+    _, sample = _step(cfg, _fresh_state(cfg, 0), [cells], S)
+    assert (sample.cell_v.fresh, sample.temp_c.fresh, sample.came) == ((0,), (), frozenset())
 
 
 # -- stuck voltages
@@ -113,7 +123,7 @@ def test_a_message_is_heard_and_ages_from_any_time_of_the_clock(start_ns: int) -
     cfg = config()
     state, sample = _step(cfg, _fresh_state(cfg, start_ns - 5 * S), [Arrival(MAIN, start_ns, (1.0, 7.0))], start_ns)
     assert (sample.heard, sample.ages) == ((True, False), (0.0, 25.0))
-    assert state.seen == (start_ns, -1)
+    assert (state.seen, state.heard) == ((start_ns, start_ns - 5 * S), (True, False))
     _, sample = _step(cfg, state, [], start_ns + 3 * S // 10)
     assert sample.ages == (3.0, 26.5)
 
@@ -123,7 +133,7 @@ def test_frozen_time_runs_from_the_last_change_of_anything(start_ns: int) -> Non
     same: list[Row] = [(0.5 * k, -30.0, 7.0, (3.6, 3.61)) for k in range(7)]
     state, sample = drive(start_ns, *same)
     assert sample.frozen_s == 3.0
-    assert [still.since_ns for still in state.still.values()] == [start_ns] * 3
+    assert [still.since_ns for still in state.stuck.still.values()] == [start_ns] * 3
     _, sample = drive(start_ns, *same[:4], (2.0, -30.0, 7.0, (3.6, 3.62)), (3.0, -30.0, 7.0, None))
     assert sample.frozen_s == 1.0
     assert drive(start_ns)[1].frozen_s == 0.0

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edge.commands import SAFE_STOP, SUPERVISOR, Sent, read
+from edge.commands import SAFE_STOP, SUPERVISOR, Sent, fallen, read
 from edge.control import SERVICE, ask, listen
 from edge.journal import Journal
 from edge.keeper import Keeper
@@ -146,7 +146,7 @@ def world(prepared: Prepared) -> Iterator[World]:
 
 def test_protection_starts_first_with_what_was_latched_and_telemetry_once_it_speaks(world: World) -> None:
     world.turn()
-    assert world.protection.hears("start") == [{"kind": "start", "latched": []}]
+    assert world.protection.hears("start") == [{"kind": "start", "latched": [], "lost": [world.now_ns, 0.0, 0.0]}]
     assert world.telemetry.began == []
     world.protection.says(BEAT)
     assert world.turn().turn().telemetry.began == [0]
@@ -157,7 +157,7 @@ def test_a_lost_latch_file_is_told_as_lost_and_made_anew_only_by_a_service(prepa
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), prepared)
         world.turn()
-        assert world.protection.hears("start") == [{"kind": "start", "latched": None}]
+        assert world.protection.hears("start")[0]["latched"] is None
         world.protection.says(BEAT | {"trusted": False, "latched": ["row"]})
         world.turn()
         assert not (Path(folder) / "latches").exists()
@@ -179,6 +179,10 @@ def test_while_protection_is_silent_a_safe_stop_is_asked_for_at_once_and_again_w
     world.turn(20)
     first = world.stops()[asked:]
     assert [(one["ChargeCurrentMax"], one["DischargeCurrentMax"]) for one in first] == [(100.0, 200.0)]
+    lost_ns, *left = world.protection.hears("start")[-1]["lost"]
+    assert left == [100.0, 200.0], "the successor goes on from there"
+    assert fallen((lost_ns, 100.0, 200.0), lost_ns + 2 * S) == pytest.approx((60.0, 120.0))
+    assert fallen((lost_ns, 100.0, 200.0), lost_ns + 60 * S) == (0.0, 0.0)
     assert (
         "error: the protection process ended by SIGKILL: the junction box is asked for a safe" in world.said.getvalue()
     )

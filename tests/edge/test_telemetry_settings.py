@@ -75,6 +75,7 @@ def test_each_table_may_be_left_out(folder: Path) -> None:
         ('["fleet.pub"]', "[]", "orders.keys must be a list of files, each an Ed25519 public key as PEM; got []"),
         ('["fleet.pub"]', '["fleet"]', "a key must be an Ed25519 public key as PEM ("),
         ("bleed_a = 0.2, ", "", "balancing.bleed_a must be a number > 0 and ≤ 10; got nothing ("),
+        ("budget_w = 15", "budget_w = 0.8", "balancing.budget_w must be a number in 0.86..10000; got 0.8 ("),
         ('"charge"', '"age"', "balancing.by must be one of voltage, charge; got 'age' ("),
         ('kind = "kafka"', 'kind = "mqtt"', "uplink.kind must be one of kafka, file, none; got 'mqtt' ("),
         ('kind = "kafka"', 'kind = "file"', "uplink.folder must be a text; got nothing ("),

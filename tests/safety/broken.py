@@ -82,6 +82,15 @@ def held(car: Car, since_s: float, *, keys: set[tuple[str, int]]) -> None:
     car.held |= keys
 
 
+def both_currents_stay(car: Car, since_s: float) -> None:
+    stuck_current(car, since_s)
+    car.forced.setdefault("PackCurrent2", {"PackCurrent2": car.forced["PackState"]["PackCurrent"]})
+
+
+def cell_stays(car: Car, since_s: float) -> None:
+    car.forced.setdefault("CellVoltages", {f"CellVoltage_{CELL + 1:03}": 1000 * car.pack.cell_v[CELL]})
+
+
 def stuck_current(car: Car, since_s: float) -> None:
     car.forced.setdefault("PackState", {"PackCurrent": car.pack.current_a})
 

@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from edge.plant import PLACES
 from edge.protection import key_of
 from schemas.limits import AT_TICKS, slowest, worst_detection_s
 from tests.safety import broken
@@ -21,10 +22,12 @@ from tests.safety.recordings import DELAY_S
 from tests.safety.replayed import TICK_NS, Change, Scene, closed, gateway
 from tests.safety.tape import NS
 
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 Later = Callable[[Scene], float]
 _MAX_V = 408.0  # of the pack: isolation is stated in ohm per volt of it
 _AH = 126.1
 _PAGES = range(24)  # of cell voltages
+_ALONE, _MOVED_V = 16, 0.0054  # while a cell stays, its message has moved so often, by so much
 _STATE = ("PackState", 0)
 
 
@@ -58,6 +61,45 @@ def _moved(scene: Scene, *, by_a: float, for_s: float, after_s: float = 2.0) -> 
     away = np.abs(current_a - current_a[0]) > by_a
     held = np.lib.stride_tricks.sliding_window_view(away, round(for_s / 0.1) + 1).all(1)
     return float(np.argmax(held)) * 0.1 + for_s if held.any() else math.inf
+
+
+_LATE_S = 2.0  # of a scene, when something breaks
+
+
+def _turns_s(scene: Scene, recorded: FloatArray, by: float, legs: int) -> float:
+    """Say when what was recorded has gone up and down so often, by more than `by` each time, s after the fault."""
+    t_s = np.arange(_LATE_S, len(scene.one) - 1, 0.1)
+    values = np.interp(t_s, np.arange(len(recorded)), recorded)
+    turn, found, way = values[0], 0, 0.0
+    for at_s, value in zip(t_s.tolist(), values.tolist(), strict=True):
+        went = value - turn
+        if went * way > 0:
+            turn = value
+        elif abs(went) > by:
+            turn, way, found = value, went, found + 1
+        if found == legs:
+            return float(at_s - _LATE_S)
+    return math.inf
+
+
+def _pack_turns_s(scene: Scene) -> float:
+    return _turns_s(scene, scene.one[:, 1] + scene.cell_v.sum(1), by=1.8, legs=4)
+
+
+def _cell_alone_s(scene: Scene) -> float:
+    """Say when the current has gone up and down, and the other cells of the page have moved, 16 times."""
+    first = broken.CELL // PLACES * PLACES
+    t_s, rows = np.arange(_LATE_S, len(scene.one) - 1, 0.1), np.arange(len(scene.one))
+    page = np.stack([np.interp(t_s, rows, scene.cell_v[:, first + k]) for k in range(PLACES)])
+    page[broken.CELL - first] = page[broken.CELL - first, 0]
+    middle_v = np.median(page, axis=0).tolist()
+    far_v, moves = middle_v[0], 0
+    for k, value in enumerate(middle_v):
+        if abs(value - far_v) >= _MOVED_V:
+            far_v, moves = value, moves + 1
+        if moves == _ALONE:
+            return max(0.1 * k, _turns_s(scene, scene.one[:, 0], by=25.3, legs=_ALONE))
+    return math.inf
 
 
 _CHARGED = {tier: share * _AH * 3600 for tier, share in (("1", 0.01), ("2", 0.02), ("5", 0.05))}
@@ -161,6 +203,10 @@ CASES = (
     Case("_stuck_cells", "cell voltages repeat while the current moves", "drive", 40,
          partial(broken.held, keys={("CellVoltages", k) for k in _PAGES}),
          {"cells_missing/RSL/over/any": partial(_moved, by_a=28.0, for_s=2.0)}),
+    Case("_stuck_cell", "one cell's voltage repeats while the others move", "drive", 300, broken.cell_stays,
+         {"cells_missing/RSL/over/any": _cell_alone_s}),
+    Case("_stuck_currents", "both current sensors stay", "drive", 190, broken.both_currents_stay,
+         {"invalid/RSL/over/any": _pack_turns_s}),
     Case("_stuck_current", "one of two current sensors stays", "drive", 40, broken.stuck_current,
          {"current_mismatch_a/RSL/over/any": partial(_moved, by_a=11.3, for_s=3.0)}),
     Case("_current2", "the two current sensors differ by 20 A", "drive", 6, partial(broken.second_off, by_a=20.0),

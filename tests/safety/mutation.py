@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parents[2]
-JUDGED = ("edge/protection.py", "edge/contactors.py", "edge/sensing.py")
+JUDGED = ("edge/protection.py", "edge/contactors.py", "edge/sensing.py", "edge/stuck.py")
 ORACLE = (
     "tests/edge/test_protection.py", "tests/edge/test_verdict.py", "tests/edge/test_contactors.py",
-    "tests/edge/test_sensing.py", "tests/edge/test_sensing_time.py", "tests/support/limits.py",
+    "tests/edge/test_sensing.py", "tests/edge/test_sensing_time.py", "tests/edge/test_stuck.py",
+    "tests/support/limits.py",
 )  # fmt: skip
 TESTS = [name for name in ORACLE if Path(name).name.startswith("test_")]
 RESULT, REASONS = Path(__file__).with_name("mutation.json"), Path(__file__).with_name("survivors.toml")

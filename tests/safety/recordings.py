@@ -15,7 +15,7 @@ from edge import protector
 from edge.commands import ASK_OPEN, CONTACTORS, VEHICLE, Sent, read
 from edge.decode import Frame, Plan, Wish
 from edge.pack_guard import PackGuard, pack_guard
-from edge.protector import ProtectorConfig
+from edge.protector import Before, ProtectorConfig
 from edge.sensing import Arrival, Source
 from edge.settings import Prepared, parse_settings, prepare
 from replay.tables import read_table
@@ -61,7 +61,7 @@ def play_can(block: CanBlock, setup: Prepared) -> Tape:
     frames = (Frame(ids[k], ext[k], data[k], t_ns[k]) for k in order)
     tape = Tape(at_ticks(frames, TICK_NS))
     with settled():
-        return play(tape, replace(setup.plan, counters={}), config, protector.fresh_state(config, 0, ()))
+        return play(tape, replace(setup.plan, counters={}), config, protector.fresh_state(config, 0, Before(())))
 
 
 # -- tables, a row a message
@@ -168,7 +168,7 @@ def play_rows(setup: TableSetup, rows: list[Row], opened: list[float], latched: 
                 yield now_ns, [*came, Arrival(1, now_ns, (closed, closed, 0.0, closed * values[setup.pack_v]))]
                 came = []
 
-    start = protector.fresh_state(setup.config, rows[0][0], latched)
+    start = protector.fresh_state(setup.config, rows[0][0], Before(latched))
     return play(Tape(ticks(), heard, now_ns=rows[0][0]), cast("Plan", Rows()), setup.config, start, says)
 
 

@@ -20,7 +20,7 @@ from edge import protector
 from edge.commands import VEHICLE, Protecting, Sent
 from edge.decode import Frame
 from edge.plant import Plant, plant
-from edge.protector import Heard, ProtectorConfig
+from edge.protector import Before, Heard, ProtectorConfig
 from edge.settings import Prepared, parse_settings, prepare
 from schemas.frames import FrameBlock
 from tests.safety.recordings import frames_of
@@ -150,7 +150,7 @@ def closed(data_dir: Path, name: str) -> tuple[Car, protector.State, dict[int, i
     car.show(0)
     car.pack.speed_kmh, car.pack.current_a = 0.0, 0.0
     plan, says = replace(setup.plan, counters={}), Protecting(our_writer(), config.guard.table)
-    state, now_ns = protector.fresh_state(config, 0, ()), 0
+    state, now_ns = protector.fresh_state(config, 0, Before(())), 0
     for now_ns in range(0, round(_SETTLE_S * NS), TICK_NS):
         arrivals, wishes = plan.decode(frames(car.step(now_ns), now_ns))
         state, judged = protector.step(config, state, Heard(arrivals, wishes, (), 0, now_ns))

@@ -52,7 +52,8 @@ def sample(
 
     held = {name: Scalar(NAN, 0, fresh=False, state="absent") for name in ONE}
     held["current_a"] = held["pack_v"] = Scalar(0.0, 1, fresh=False, state=OK)
-    return Sample(round(t_s * S), many(cells, fresh[0]), many(temps, fresh[1]), held | one, ages, heard, frozen_s)
+    came = frozenset(name for name, now in one.items() if now.fresh)
+    return Sample(round(t_s * S), many(cells, fresh[0]), many(temps, fresh[1]), held | one, ages, heard, frozen_s, came)
 
 
 def measured(own: Own | None = None, **more: Any) -> dict[str, list[Measure]]:

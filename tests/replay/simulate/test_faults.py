@@ -51,6 +51,19 @@ def test_an_internal_short_drains_its_group_by_ohms_law_and_no_other() -> None:
     assert (later.fault == 0).all()
 
 
+@pytest.mark.parametrize("sleep", [False, True])
+@pytest.mark.parametrize(("kind", "size"), [("internal_short", 0.001), ("thermal_runaway", 1e6)])
+def test_the_worst_that_can_be_asked_for_leaves_every_value_a_number(kind: str, size: float, sleep: bool) -> None:
+    cfg = replace(CFG, vehicles=1, hours=24, models=("generic-nmc@8c2t60ah",), sleep=sleep)
+    made = run(Fault(kind, 0, 2 * H, 6 * H, subject=1, size=size), cfg=cfg)
+    block, truth = of(0, made, 3 * H)
+    assert np.isfinite(made[0].cell_v).all()
+    assert np.isfinite(made[1].soc_cell).all()
+    assert (block.cell_v[:, 1] < 0.5).all(), "it is empty, or burnt"
+    assert truth.soc_cell[:, 1].min() > -0.5
+    assert made[1].temp_max_c.max() > 60.0 or sleep, "its charge becomes heat; over a sleep's long steps that leaves"
+
+
 def test_resistance_rises_over_the_ramp_and_stays() -> None:
     _, truth = of(0, run(Fault("rising_resistance", 0, 4 * H, 30 * H, subject=3, size=0.5, ramp_s=10 * H)))
     ratio = truth.r0_cell_ohm[:, 3] / np.median(truth.r0_cell_ohm, axis=1)
