@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flows.prognosis import learn, soh
 from flows.prognosis.card import WATTS, cost_of_one, spending
 from flows.prognosis.charges import Charges, Floats, read_sets
+from flows.prognosis.history import steady
 from flows.prognosis.split import Fold, by_cell
 
 SET, INPUTS, SEED = "XJTU", "count", 1
@@ -43,7 +44,7 @@ def models(data: Path) -> dict[str, Any]:
     down = _direction(np.linspace(1.0, 0.0, len(charges)), charges)
     found: dict[str, Any] = {
         "models_seed": float(SEED), "models_watts_per_core": WATTS, "always_down_mda": down[0],
-        "always_down_moved_mda": down[1],
+        "always_down_moved_mda": down[1], "always_down_between_references_mda": down[2], "references": down[3],
     }  # fmt: skip
     kinds: dict[str, Callable[[], tuple[Floats, Any]]] = {
         "line": lambda: _line(job, fold),
@@ -57,11 +58,12 @@ def models(data: Path) -> dict[str, Any]:
             predicted, payload = run()
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:  # a process that does nothing else
             served = process.submit(_serve, kind, payload, job.x[:_BATCH]).result()
-        mda, moved = _direction(predicted, charges)
+        mda, moved, referred, _ = _direction(predicted, charges)
         found[f"model_{kind}"] = {
             "mape_pct": soh.mape_pct(predicted, job.soh),
             "mda": mda,
             "mda_where_moved": moved,
+            "mda_between_references": referred,
             "train_five_folds_cpu_s": spent["cpu_s"],
             "train_five_folds_j": spent["energy_j"],
             **({"train_five_folds_rapl_j": spent["rapl_package_j"]} if "rapl_package_j" in spent else {}),
@@ -71,12 +73,32 @@ def models(data: Path) -> dict[str, Any]:
     return found
 
 
-def _direction(predicted: Floats, charges: Charges) -> tuple[float, float]:
-    """Say how often the change over AHEAD charges has the right sign: of all, and where capacity moved."""
+def _direction(predicted: Floats, charges: Charges) -> tuple[float, float, float, float]:
+    """Say how often a change has the right sign, and count the last of three kinds.
+
+    Over AHEAD charges, of all; of those where capacity moved; and from each reference to the next, which is where the
+    steady capacity has moved by more than a test repeats to: as many charges apart as that takes.
+    """
     at = np.flatnonzero(charges.cell[AHEAD:] == charges.cell[:-AHEAD])
     truth, said = (v[at + AHEAD] - v[at] for v in (charges.soh, predicted))
     right, moved = np.sign(truth) == np.sign(said), np.abs(truth) > MOVED
-    return float(right.mean()), float(right[moved].mean())
+    referred = [_between_references(charges.soh[of], predicted[of]) for of in _cells(charges)]
+    rights = np.concatenate(referred)
+    return float(right.mean()), float(right[moved].mean()), float(rights.mean()), float(rights.size)
+
+
+def _cells(charges: Charges) -> list[NDArray[np.int64]]:
+    return [np.flatnonzero(charges.cell == one) for one in np.unique(charges.cell)]
+
+
+def _between_references(soh: Floats, predicted: Floats) -> NDArray[np.bool_]:
+    """Say for each reference of one cell (N,) after the first whether the direction from the one before is right."""
+    truth, said = steady(soh), steady(predicted)
+    references = [0]
+    for n, value in enumerate(truth.tolist()):
+        if abs(value - truth[references[-1]]) >= MOVED:
+            references.append(n)
+    return np.asarray(np.sign(np.diff(truth[references])) == np.sign(np.diff(said[references])))
 
 
 def _folds(

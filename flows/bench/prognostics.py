@@ -138,7 +138,7 @@ def run(folder: Path, sha: str) -> dict[str, float]:
     """Judge the lake in `folder` with snapshots on, on one core."""
     judge = partial(TrainedJudge, Served(served_by_hash(folder / "models", sha), None))
     lake, out = folder / "lake", folder / "out"
-    imports_mb = _peak_mb()
+    imports_mb = peak_mb()
     with one_core():
         began = perf_counter()
         sink = LakeSink(out, "bench", recovery=True)
@@ -151,12 +151,12 @@ def run(folder: Path, sha: str) -> dict[str, float]:
         seconds = perf_counter() - began
     return {
         "seconds": seconds,
-        "mb": _peak_mb(),
+        "mb": peak_mb(),
         "imports_mb": imports_mb,
     }
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Give this process's own largest resident set; getrusage would count the parent's as well."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024

@@ -17,7 +17,7 @@ from rich.table import Table
 from flows.accuracy.ev_faults import weak_cells
 from flows.accuracy.lg_hg2 import mean_rmse_pct, soc_lg_hg2
 from flows.accuracy.report import run_accuracy, run_diagnosis
-from flows.bench import models, prognostics, speed
+from flows.bench import models, prognostics, speed, training
 from flows.bench.kafka import Sizes as KafkaSizes
 from flows.bench.kafka import run_kafka
 from flows.bench.restart import resume_s
@@ -112,6 +112,10 @@ def _models(data: Path, _: Sizes) -> dict[str, Any]:
     return models.models(data)
 
 
+def _training(data: Path, _: Sizes) -> dict[str, Any]:
+    return training.measure(data)
+
+
 # Stage → what measures it, and the folder of recordings that it needs.
 STAGES: dict[str, tuple[Callable[[Path, Sizes], dict[str, Any]], str]] = {
     "fleet_10k": (_fleet_10k, ""),
@@ -127,6 +131,7 @@ STAGES: dict[str, tuple[Callable[[Path, Sizes], dict[str, Any]], str]] = {
     "wire": (_wire, "ev_faults"),
     "prognostics": (_prognostics, ""),
     "models": (_models, "soh_features"),
+    "training": (_training, "soh_features"),
 }
 
 # What each figure should be: at least (+) or at most (-).
@@ -143,6 +148,8 @@ _GOALS: dict[str, tuple[float, str]] = {
     "soc_lg_hg2_mean_rmse_pct": (0.55, "≤"),
     "prognostics_100k_sessions_s": (60, "≤"),
     "prognostics_peak_mb": (400, "≤"),
+    "training_all_cpu_s": (300, "≤"),
+    "training_peak_mb": (1_300, "≤"),
 }
 
 

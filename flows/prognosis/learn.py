@@ -28,7 +28,7 @@ TREES: dict[str, Any] = {
 }
 ROUNDS = 250
 PER_CELL = 200  # rows to learn from: neighbours say the same, and one long life must not outweigh many short ones
-_SHARE_OF_TREES = 0.34
+_SHARE_OF_TREES, _SHARE_OF_TWO = 0.34, 0.5
 _CENTRES = 600
 _GAIN_ROUNDS = 120
 _GAIN_POWER = 0.25  # relevance grows with the gain of trees that split on an input, but slowly
@@ -47,14 +47,16 @@ FitPredict = Callable[
 
 @dataclass(frozen=True, slots=True)
 class Smoothness:
-    """How far the smooth functions reach from a row that they saw."""
+    """How far the smooth functions reach from a row that they saw, and what the trees learn beside the target."""
 
     lengths: tuple[float, float] = (1.5, 1.0)  # times the root of the number of inputs: even relevance, gain's
     ridge: float = 1e-5  # a row: what a target has of chance
+    over_first: bool = False  # more trees learn the target less the first input, which steps cannot follow
 
 
 OF_HEALTH = Smoothness()
-OF_LIFE = Smoothness(ridge=1e-4)  # what ends a life is only partly to be seen: smoother
+# What ends a life is only partly to be seen: smoother.  Its first input is the logarithm of the cycles so far.
+OF_LIFE = Smoothness(ridge=1e-4, over_first=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +65,7 @@ class Blend:
 
     trees: xgb.Booster
     smooth: tuple[Smooth, ...]
+    over_first: xgb.Booster | None = None  # further trees, of the target less the first input
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +89,10 @@ def fit(x: Floats, y: Floats, cell: Cells, seed: int, smoothness: Smoothness = O
         fit_smooth(x, y, cell, relevance, length, seed, smoothness.ridge)
         for relevance, length in zip((even, _relevance(data, seed)), smoothness.lengths, strict=True)
     )
-    return Blend(trees, smooth)
+    if not smoothness.over_first:
+        return Blend(trees, smooth)
+    over_first = xgb.train({**TREES, "seed": seed}, xgb.DMatrix(x, label=y - x[:, 0]), ROUNDS)
+    return Blend(trees, smooth, over_first)
 
 
 def thin(cell: Cells) -> NDArray[np.int64]:
@@ -102,7 +108,10 @@ def thin(cell: Cells) -> NDArray[np.int64]:
 def predict(blend: Blend, x: Floats) -> Floats:
     """Give the blend's value at inputs (N, F); each row for itself."""
     smooth = sum((value(one, x) for one in blend.smooth), np.zeros(len(x))) / len(blend.smooth)
-    return _SHARE_OF_TREES * predict_trees(blend.trees, x) + (1.0 - _SHARE_OF_TREES) * smooth
+    trees, share = predict_trees(blend.trees, x), _SHARE_OF_TREES
+    if blend.over_first is not None:
+        trees, share = 0.5 * (trees + predict_trees(blend.over_first, x) + x[:, 0]), _SHARE_OF_TWO
+    return share * trees + (1.0 - share) * smooth
 
 
 def predict_trees(trees: xgb.Booster, x: Floats) -> Floats:

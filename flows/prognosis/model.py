@@ -20,9 +20,10 @@ from operators.kernels.smooth import Smooth
 from schemas.checked import ConfigError
 from schemas.ids import file_hash
 
-_FORMAT = 3
+_FORMAT = 4
 _TEXT, _TREES, _ARRAYS = FILES = ("model.json", "trees.ubj", "arrays.npz")
 _FLEET = ("shapes", "least")
+_OVER_FIRST = "over_first"  # a life's further trees, as bytes
 _SMOOTH = ("middle", "width", "relevance", "centres", "weight", "slope")
 
 
@@ -80,6 +81,8 @@ def save(out: Path, about: About, blend: Blend, interval: Interval, fleet: Fleet
     arrays = BytesIO()
     named = {f"{k}_{i}": getattr(one, k) for i, one in enumerate(blend.smooth) for k in _SMOOTH}
     named |= {k: getattr(fleet, k) for k in _FLEET} if fleet is not None else {}
+    if blend.over_first is not None:
+        named[_OVER_FIRST] = np.frombuffer(bytes(blend.over_first.save_raw("ubj")), np.uint8)
     np.savez(arrays, **named)  # no date in it: the same arrays, the same bytes
     option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2
     parts = (orjson.dumps(text, option=option), bytes(blend.trees.save_raw("ubj")), arrays.getvalue())
@@ -109,21 +112,26 @@ def load(folder: str) -> Model:
             raise ConfigError(msg)
         with np.load(BytesIO(parts[2]), allow_pickle=False) as file:
             smooth = tuple(_smooth(file, i, one) for i, one in enumerate(text["smooth"]))
+            over_first = _trees(file[_OVER_FIRST].tobytes()) if _OVER_FIRST in file else None
             shapes, least = (np.ascontiguousarray(file[k], np.float64) if k in file else None for k in _FLEET)
-        trees = xgb.Booster({"nthread": 1})
-        trees.load_model(bytearray(parts[1]))
         said: dict[str, Any] = {
             k: tuple(text[k]) if isinstance(text[k], list) else text[k] for k in About.__dataclass_fields__
         }
         of = text["interval"]
         interval = Interval(np.array(of["at"]), np.array(of["scale"]), float(of["low"]), float(of["high"]))
         fleet = None if shapes is None or least is None else Fleet(shapes, float(text["eol_soh"]), least)
-        return Model(sha, About(**said), Blend(trees, smooth), interval, fleet)
+        return Model(sha, About(**said), Blend(_trees(parts[1]), smooth, over_first), interval, fleet)
     except (KeyError, TypeError, ValueError, xgb.core.XGBoostError) as error:
         if isinstance(error, ConfigError):
             raise
         msg = f"a model must be as `ibms train` writes it; got {type(error).__name__} {error} ({folder})"
         raise ConfigError(msg) from None
+
+
+def _trees(raw: bytes) -> xgb.Booster:
+    trees = xgb.Booster({"nthread": 1})
+    trees.load_model(bytearray(raw))
+    return trees
 
 
 def _smooth(file: Any, at: int, said: dict[str, float]) -> Smooth:  # noqa: ANN401 - numpy's open file of arrays

@@ -178,7 +178,7 @@ def foresee(fleet: Fleet, spread: Interval, log_left: float, cycle: Floats, soh:
     """Join the fleet's word on log cycles left with a pack's history (M,) of steady SOH over cycles.
 
     Particles start from lives as long as the fleet's word, as sure as it was on other cells, and from shapes that were
-    seen; they follow the history.  Their middle is the answer.
+    seen; they follow the history.  Midway between their middle and the fleet's word is the answer, and they move there.
     """
     draw = np.random.default_rng(seed)  # the same draws for every pack: the answer depends on its own past only
     noise, jitter = draw.standard_normal((_PARTICLES, 4)), draw.standard_normal((_POINTS, _PARTICLES, 4))
@@ -196,7 +196,10 @@ def foresee(fleet: Fleet, spread: Interval, log_left: float, cycle: Floats, soh:
     loss = highest[at] - soh[at]
     end = follow_life(CONFIG, cycle[at], loss, float(highest[-1]) - fleet.eol_soh, start, jitter)
     left = np.maximum(np.exp(end[:, 0]) - now, _LEAST_CYCLES)
-    return Future(float(np.median(np.log(left))), end)
+    middle = float(np.median(np.log(left)))
+    answer = 0.5 * (log_left + middle)  # the law errs in its own way, and so does the fleet: between them is best
+    end[:, 0] = np.log(now + left * np.exp(answer - middle))
+    return Future(answer, end)
 
 
 def trajectory(

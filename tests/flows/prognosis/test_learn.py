@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from flows.prognosis.learn import PER_CELL, bounds, fit, fit_interval, fit_smooth, out_of_fold, predict, thin
+from flows.prognosis.learn import (
+    OF_LIFE,
+    PER_CELL,
+    bounds,
+    fit,
+    fit_interval,
+    fit_smooth,
+    out_of_fold,
+    predict,
+    predict_trees,
+    thin,
+)
 from operators.kernels.smooth import value
 
 
@@ -19,6 +30,18 @@ def test_a_smooth_fit_goes_on_where_trees_end() -> None:
     smooth = value(fit_smooth(x, y, own, np.ones(2), 1.5, 1), beyond)[0]
     assert smooth == pytest.approx(0.7, abs=0.05)
     assert predict(fit(x, y, own, 1), beyond)[0] < smooth
+
+
+def test_trees_of_a_life_follow_the_first_input_beyond_what_they_saw() -> None:
+    draw = np.random.default_rng(1)
+    x = draw.uniform(0, 1, (800, 2))
+    y, own = x[:, 0] + 0.1 * np.sign(x[:, 1] - 0.5), np.arange(800, dtype=np.int32)
+    life = fit(x, y, own, 1, OF_LIFE)
+    assert life.over_first is not None
+    beyond = np.array([[1.5, 0.9]])
+    assert predict_trees(life.trees, beyond)[0] < 1.15
+    assert predict_trees(life.over_first, beyond)[0] + 1.5 == pytest.approx(1.6, abs=0.02)
+    assert fit(x, y, own, 1).over_first is None
 
 
 def test_a_smooth_fit_holds_offsets_of_whole_cells_for_what_they_are() -> None:

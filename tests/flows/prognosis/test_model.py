@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from flows.prognosis import learn
 from flows.prognosis.charges import Charges
 from flows.prognosis.features import features
-from flows.prognosis.model import FILES, load, matching, predict
+from flows.prognosis.model import FILES, load, matching, predict, save
+from flows.prognosis.rul import Fleet
 from schemas.checked import ConfigError
 from tests.support.charges import fading, trained
 
@@ -30,6 +33,16 @@ def test_a_model_that_was_read_says_what_was_trained(tmp_path: Path) -> None:
     assert_array_equal(said.low, again.low)
     assert (said.low < said.value).all()
     assert (said.value < said.high).all()
+
+
+def test_a_model_of_life_that_was_read_has_all_of_its_trees(tmp_path: Path) -> None:
+    model, x = trained(tmp_path, CHARGES), features(CHARGES, "charge")
+    x = np.nan_to_num(x)
+    fleet = Fleet(np.zeros((2, 3)), 0.8, np.ones(1))
+    blend = learn.fit(x, x[:, 0] + CHARGES.soh, CHARGES.cell, 1, learn.OF_LIFE)
+    read = save(tmp_path, replace(model.about, kind="rul"), blend, model.interval, fleet)
+    assert read.blend.over_first is not None
+    assert_array_equal(learn.predict(read.blend, x), learn.predict(blend, x))
 
 
 def test_the_same_data_and_seed_make_the_same_hash_and_others_another(tmp_path: Path) -> None:
