@@ -58,6 +58,7 @@ def test_the_worst_that_can_be_asked_for_leaves_every_value_a_number(kind: str, 
     made = run(Fault(kind, 0, 2 * H, 6 * H, subject=1, size=size), cfg=cfg)
     block, truth = of(0, made, 3 * H)
     assert np.isfinite(made[0].cell_v).all()
+    assert made[1].soc_cell is not None
     assert np.isfinite(made[1].soc_cell).all()
     assert (block.cell_v[:, 1] < 0.5).all(), "it is empty, or burnt"
     assert truth.soc_cell[:, 1].min() > -0.5
