@@ -44,6 +44,7 @@ class TwinStep(Step):
     def _told(self, rows: Rows, at: NDArray[np.int64], given: kernel.Charges, made: kernel.Followed) -> Rows:
         d, o = rows.data, made.out[at]
         event = o[:, kernel.O_EVENT].astype(np.int64)
+        reasons = [reason(k, row) if k else "" for k, row in zip(event.tolist(), o, strict=True)]
         columns = {
             "pack_hash": d["pack_hash"][at],
             "session_id": d["id"][at],
@@ -58,7 +59,7 @@ class TwinStep(Step):
             "charges": o[:, kernel.O_CHARGES].astype(np.int32),
             "weights": made.weights[at].astype(np.float32),
             "event": np.array(kernel.EVENTS)[event],
-            "reason": np.array([reason(k, row) for k, row in zip(event.tolist(), o, strict=True)], np.str_),
+            "reason": np.array(reasons, np.str_),
         }
         return Rows("twins", rows.model, rows.packs, rows.vehicles, rows.pack[at], columns)
 

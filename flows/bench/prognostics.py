@@ -34,6 +34,7 @@ MODEL = "generic-nmc@96c16t60ah"
 _EACH = 10  # sessions of a pack: three charges, five drives, two of parking
 _KINDS = ("charge", "drive", "park", "drive", "charge", "drive", "drive", "charge", "drive", "park")
 _HOUR_NS = 3600 * 10**9
+_CELL_V = 3.7  # of a charge, on average
 _START_NS = 1_767_571_200 * 10**9
 _COLUMNS = ("voltage_mean", "voltage_std", "cc_q", "cc_charge_time", "cv_q", "cv_charge_time")
 
@@ -73,6 +74,7 @@ def _batch(k: int, kind: str, own: Any, capacity: Any, draw: np.random.Generator
     pack, charge = load_pack(MODEL), kind == "charge"
     begin = _START_NS + k * 12 * _HOUR_NS + draw.integers(0, _HOUR_NS, n)
     swing = draw.uniform(0.1, 0.6, n) if charge else np.zeros(n)
+    charge_in = capacity * swing * draw.normal(1, 0.02, n)
     columns: dict[str, Any] = {
         "id": [f"{p:08d}-{k}" for p in range(n)],
         "revision": np.zeros(n, np.int32),
@@ -85,7 +87,8 @@ def _batch(k: int, kind: str, own: Any, capacity: Any, draw: np.random.Generator
         "withdrawn": np.zeros(n, np.bool_),
         "soc_start": np.full(n, 0.3),
         "soc_end": 0.3 + swing,
-        "charge_in_ah": capacity * swing * draw.normal(1, 0.02, n),
+        "charge_in_ah": charge_in,
+        "energy_in_kwh": charge_in * pack.series * draw.normal(_CELL_V, 0.005, n) / 1e3,
         "r0_rel": draw.normal(1, 0.02, n),
         "temp_mean_c": draw.uniform(0, 40, n),
         "capacity_ah": capacity,
