@@ -15,14 +15,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edge.outbox import BACKFILL, LIVE, URGENT, Record
 from edge.segment_files import sync_folder
 from edge.telemetry_settings import FILE, KAFKA, UplinkSettings
 from schemas.checked import ConfigError, shown
 from schemas.frames import FrameBlock
+from schemas.kafka_partition import order_key, partition_of
+from schemas.signed import KINDS
 from schemas.wire_arrow import ARROW, ZSTD_LEVEL, encode_delta
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, TopicPartition
 
 _ROLE = {LIVE: "frames", BACKFILL: "backfill", URGENT: "gateways"}
 _CLOSE_S = 2.0  # that producer and consumer may each take to let go
@@ -109,10 +114,21 @@ class KafkaUplink:
         self._producer = self._make()
         heard = {"group.id": f"ibms-gateway-{vehicle}", "auto.offset.reset": "earliest", "log_level": 2}
         self._consumer = Consumer({**client, **heard})
-        self._consumer.subscribe([topics["commands"]])
+        self._keys = {order_key(vehicle, kind).encode() for kind in ("", *KINDS)}
+        self._shares: set[int] = set()
+        self._consumer.subscribe([topics["commands"]], on_assign=self._share)
         self._topics, self._vehicle = topics, vehicle
         self._delivered: list[int] = []
         self._failed: list[int] = []
+
+    def _share(self, consumer: Consumer, given: list[TopicPartition]) -> None:
+        """Read our partition alone: we are the only one in our group, so that all there are have been given to us.
+
+        Where partitions are added our orders may lie in another from then on: the one before is read on beside it.
+        """
+        if given:
+            self._shares.add(partition_of(self._vehicle, 1 + max(one.partition for one in given)))
+        consumer.assign([one for one in given if one.partition in self._shares])
 
     def send(self, lane: str, record: Record) -> bool:
         """See Uplink."""
@@ -152,10 +168,14 @@ class KafkaUplink:
         return made
 
     def hear(self) -> list[bytes]:
-        """See Uplink; everybody's orders lie in one topic, and ours have our key."""
+        """See Uplink; other vehicles' orders lie in our partition too, and ours have our key."""
         messages = self._consumer.consume(_ORDERS, 0)
-        ours = [m for m in messages if m.error() is None and m.key() == self._vehicle.encode()]
+        ours = [m for m in messages if m.error() is None and m.key() in self._keys]
         return [value for m in ours if isinstance(value := m.value(), bytes)]
+
+    def reads(self) -> list[TopicPartition]:
+        """Give the partitions from which orders come."""
+        return self._consumer.assignment()
 
     def cost(self, lane: str, record: Record) -> int:
         """See Uplink."""

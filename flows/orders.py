@@ -15,8 +15,9 @@ from edge.cloud_limits import CloudConfig, State, receive
 from flows.kafka_admin import read_kafka
 from flows.settings import time_ns
 from schemas.checked import ConfigError
+from schemas.kafka_partition import order_key, partition_of
 from schemas.pack import load_pack
-from schemas.signed import CONTENT_TYPE, LIMITS, SOC, Signed, make_key, read_private, sign
+from schemas.signed import CONTENT_TYPE, LIMITS, SOC, Signed, make_key, read_private, said_kind, sign
 
 _FLUSH_S = 30.0
 _HOUR_NS = 3600 * 10**9
@@ -135,8 +136,12 @@ def _send(config: Path, messages: Sequence[tuple[str, bytes]]) -> None:
 
     try:
         producer = Producer({**settings.client(), **client})
-        for vehicle, data in messages:
-            producer.produce(topic, data, vehicle, headers=[("content-type", CONTENT_TYPE)], on_delivery=delivered)
+        partitions = len(producer.list_topics(topic, _FLUSH_S).topics[topic].partitions)
+        if not partitions:
+            refused.append("no such topic")
+        for vehicle, data in messages if partitions else ():
+            key, where = order_key(vehicle, said_kind(data)), partition_of(vehicle, partitions)
+            producer.produce(topic, data, key, where, headers=[("content-type", CONTENT_TYPE)], on_delivery=delivered)
             producer.poll(0)
         left = producer.flush(_FLUSH_S)
     except KafkaException as error:

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from schemas.checked import ConfigError, read_bytes
 
-LIMITS, SOC = "limits", "soc"  # kinds
+KINDS = LIMITS, SOC = "limits", "soc"
 UNSIGNED, MALFORMED = "unsigned", "malformed"  # why a message is not to be believed
 CONTENT_TYPE = "application/vnd.ibms.signed"
 MAX_BYTES = 65_536
@@ -83,6 +83,11 @@ def opened(data: bytes, keys: Iterable[Ed25519PublicKey]) -> Signed:
     if not texts or not whole or not isinstance(told["content"], dict):
         raise SignedError(MALFORMED, "kind and vehicle must be texts, sequence and times whole numbers ≥ 0")
     return Signed(**told)
+
+
+def said_kind(data: bytes) -> str:
+    """Read what kind a message says it is, for who has just signed it: nothing else is judged."""
+    return str(json.loads(data[len(_MARK) + _SIGNATURE_BYTES :])["kind"])
 
 
 def _verifies(key: Ed25519PublicKey, signature: bytes, data: bytes) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 from schemas.arrow import SCHEMAS
 from schemas.headers import Headers, unpack_headers
 from schemas.ids import record_id
+from schemas.kafka_partition import partition_of
 from schemas.wire_arrow import ARROW
 
 RecordId = tuple[Any, ...]  # of one record, whatever messages it shares: (table, id … , revision)
@@ -39,23 +39,6 @@ class Record(NamedTuple):
     value: bytes
     headers: Headers
     partition: int  # -1: by key
-
-
-@lru_cache(maxsize=1 << 20)
-def partition_of(key: str, partitions: int) -> int:
-    """Say where Kafka's own clients put a key: murmur2 of its bytes, as librdkafka's `murmur2` partitioner does."""
-    data = key.encode()
-    m, mask = 0x5BD1E995, 0xFFFFFFFF
-    h = (0x9747B28C ^ len(data)) & mask
-    whole = len(data) // 4 * 4
-    for i in range(0, whole, 4):
-        k = int.from_bytes(data[i : i + 4], "little") * m & mask
-        k = (k ^ k >> 24) * m & mask
-        h = (h * m & mask) ^ k
-    if rest := data[whole:]:
-        h = (h ^ int.from_bytes(rest, "little")) * m & mask
-    h = (h ^ h >> 13) * m & mask
-    return ((h ^ h >> 15) & 0x7FFFFFFF) % partitions
 
 
 def window_ids(batch: pa.RecordBatch) -> list[RecordId]:

@@ -12,18 +12,22 @@ from pathlib import Path
 
 import numpy as np
 from confluent_kafka import Producer
+from confluent_kafka.cimpl import NewPartitions
 
 from edge.batches import Batches, BatchSettings
 from edge.outbox import JSON
 from edge.retention import BLACKBOX, FRAMES, INCIDENT
 from edge.sender import Sender, SenderSettings
+from edge.uplink import KafkaUplink
 from flows.kafka_source import Input, KafkaSource
 from operators.clean import CleanStep
 from operators.kernels.clean import CleanConfig
 from operators.shard import ShardLogic
 from operators.step import Slots
 from schemas.frames import BACKFILL, LIVE, FrameBlock, concat
+from schemas.kafka_partition import order_key, partition_of
 from schemas.pack import PackModel, load_pack
+from schemas.signed import LIMITS, SOC
 from schemas.wire import decode
 from schemas.wire_arrow import ARROW
 from tests.support.broker import Cluster
@@ -110,6 +114,38 @@ def test_incidents_and_black_boxes_are_cloud_events_and_orders_come_back(kafka: 
     events = lain(kafka, topics, "gateways")
     assert [m.headers["ce_id"] for m in events] == [b"incident-1", b"box-1"]
     assert [m.headers["ce_type"] for m in events] == [b"ibms.gateway.incident", b"ibms.gateway.blackbox"]
+
+
+def test_a_gateway_reads_its_own_share_of_the_orders_also_where_partitions_are_added(kafka: Cluster) -> None:
+    topics = topics_for(kafka) | {"commands": kafka.topic("commands", 6)}
+    refresh = {"bootstrap.servers": kafka.bootstrap, "topic.metadata.refresh.interval.ms": 300}
+    vehicle = next(v for v in map("V{}".format, range(99)) if partition_of(v, 6) != partition_of(v, 12))
+    way, producer = KafkaUplink(refresh, topics, vehicle), Producer(refresh)
+    heard: list[bytes] = []
+
+    def order(text: str, partition: int, key: str) -> None:
+        producer.produce(topics["commands"], text.encode(), key, partition)
+        assert producer.flush(20) == 0
+
+    def waits(for_: bytes) -> None:
+        until(lambda: for_ in heard, lambda: heard.extend(way.hear()))
+
+    for partition in range(6):
+        order(f"elsewhere {partition}", partition, "another")
+        if partition != partition_of(vehicle, 6):
+            order(f"not read {partition}", partition, order_key(vehicle, LIMITS))
+    order("limits", partition_of(vehicle, 6), order_key(vehicle, LIMITS))
+    order("as before", partition_of(vehicle, 6), vehicle)
+    waits(b"as before")
+    assert heard == [b"limits", b"as before"]
+    assert [one.partition for one in way.reads()] == [partition_of(vehicle, 6)]
+    kafka.admin.create_partitions([NewPartitions(topics["commands"], 12)])[topics["commands"]].result(20)
+    until(lambda: len(way.reads()) == 2, way.hear)
+    order("to the new one", partition_of(vehicle, 12), order_key(vehicle, SOC))
+    waits(b"to the new one")
+    order("left in the old one", partition_of(vehicle, 6), order_key(vehicle, SOC))
+    waits(b"left in the old one")
+    way.close()
 
 
 def test_an_outage_keeps_history_and_live_frames_do_not_wait_for_it(kafka: Cluster, tmp_path: Path) -> None:

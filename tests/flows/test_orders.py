@@ -12,6 +12,7 @@ from edge import cloud_soc, local_soc
 from edge.cloud_limits import CloudConfig, State, bounds_of, caps_of, receive
 from edge.local_soc import fresh_state, local_soc_config
 from flows.kafka_admin import run_init
+from schemas.kafka_partition import partition_of
 from schemas.pack import load_pack
 from schemas.signed import opened, read_public
 from tests.support.broker import Cluster
@@ -111,5 +112,5 @@ def test_an_order_reaches_the_commands_topic_under_its_vehicle(
     message = consumer.poll(30)
     consumer.close()
     assert message is not None
-    assert message.key() == b"V1"
+    assert (message.key(), message.partition()) == (b"V1/limits", partition_of("V1", 64))
     assert opened(message.value() or b"", [read_public(tmp_path / "fleet.key.pub")]).content == {"discharge_a": 50.0}

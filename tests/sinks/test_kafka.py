@@ -17,9 +17,10 @@ from confluent_kafka import KafkaError, Message
 from schemas.arrow import SCHEMAS, LakeItem
 from schemas.events import DeadLetter, Incident, Rows, Tick
 from schemas.headers import pack_headers
+from schemas.kafka_partition import partition_of
 from schemas.topics import OUTPUTS
 from sinks.kafka import KafkaDeliveryError, KafkaPartition, KafkaSink, KafkaSinkError, _passes
-from sinks.kafka_records import PAYLOAD_MAX, _values, partition_of
+from sinks.kafka_records import PAYLOAD_MAX, _values
 from tests.support.broker import Cluster
 from tests.support.kafka_account import messages
 from tests.support.kafka_kill_flow import Blind, Forgetful, Sound
