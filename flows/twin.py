@@ -117,23 +117,26 @@ def _numbers(table: pa.Table, name: str, path: Path) -> Floats:
 
 
 def read_twin(lake: Path, vehicle: str) -> tuple[Twin, dict[str, Any]]:
-    """Make a vehicle's pack as the lake last knew it: SOC, R0, capacity of each cell group; raises ConfigError."""
+    """Make a vehicle's pack as the lake last knew it: SOC, R0, capacity of each cell group; raises ConfigError.
+
+    Beside it: who and when, and how sure SOC, capacity and SOH are.
+    """
     with ducklake.attach(lake) as con:
         row = con.execute(
-            """SELECT pack_id, model, strftime(t_ns::TIMESTAMP, '%Y-%m-%dT%H:%M:%SZ'), soc_cell, r0_cell_ohm,
-            capacity_cell_ah, temp_c FROM states WHERE vehicle_id = $1 ORDER BY t_ns DESC LIMIT 1""",
+            """SELECT pack_id, model, strftime(t_ns::TIMESTAMP, '%Y-%m-%dT%H:%M:%SZ'), soc, soc_std, soc_cell,
+            r0_cell_ohm, capacity_cell_ah, temp_c FROM states WHERE vehicle_id = $1 ORDER BY t_ns DESC LIMIT 1""",
             [vehicle],
         ).fetchone()
         if row is None:
             msg = f"VEHICLE must be one whose states the lake holds; got {vehicle} ({lake})"
             raise ConfigError(msg)
         judged = con.execute(
-            """SELECT arg_max(soh, t_ns), max(cycles), regr_slope(soh, cycles) FROM health
+            """SELECT arg_max(soh, t_ns), arg_max(soh_std, t_ns), max(cycles), regr_slope(soh, cycles) FROM health
             WHERE vehicle_id = $1 AND pack_id = (SELECT arg_max(pack_id, t_ns) FROM health WHERE vehicle_id = $1)""",
             [vehicle],
         ).fetchone()
         residual = _residual(con, vehicle)
-    pack_id, name, at, soc, r0, capacity, temp_c = row
+    pack_id, name, at, usable, usable_std, soc, r0, capacity, temp_c = row
     pack = load_pack(name)
     cells = [np.array([np.nan if v is None else v for v in column], np.float64) for column in (soc, r0, capacity)]
     probes = np.array([np.nan if v is None else v for v in temp_c], np.float64)
@@ -147,11 +150,14 @@ def read_twin(lake: Path, vehicle: str) -> tuple[Twin, dict[str, Any]]:
         if known.size
         else np.ones(pack.series)
     )
-    soh, cycles, slope = judged if judged is not None else (None, None, None)
+    soh, soh_std, cycles, slope = judged if judged is not None else (None, None, None, None)
     about = {
         "vehicle_id": vehicle,
         "pack_id": pack_id,
         "known_at": at,
+        "soc": usable,
+        "soc_std": usable_std,
+        "capacity_std": pack.capacity_std if soh_std is None else soh_std / soh,
         "soh": HealthConfig.of(pack).prior if soh is None else soh,
         "own_cycles": cycles or 0.0,
         "slope": 0.0 if slope is None else slope,

@@ -1,4 +1,4 @@
-"""The commands `ibms run prognostics`, `twin`, `electrodes` and `order calibrate`: what a person types."""
+"""The commands `ibms run prognostics`, `twin`, `mission`, `electrodes` and `order calibrate`: what a person types."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def add(run: typer.Typer, app: typer.Typer, order: typer.Typer) -> None:
     order.command("calibrate")(calibrate)
     app.command("twin")(twin)
     app.command("electrodes")(electrodes)
+    app.command("mission")(mission)
 
 
 def run_prognostics(
@@ -80,3 +81,25 @@ def electrodes(
     from flows.electrodes import run_electrodes  # noqa: PLC0415 - so that help is quick
 
     run_electrodes(source, pack, parameters, sample, as_json=json)
+
+
+def mission(
+    power_w: Annotated[float, typer.Option(help="The largest power, held for 10 s at the beginning and the end.")],
+    energy_wh: Annotated[float, typer.Option(help="The energy that is drawn in all.")],
+    minutes: Annotated[float, typer.Option(help="The time in which it is drawn.")],
+    vehicle: Annotated[str | None, typer.Argument(help="Vehicle id; by default each vehicle of the lake.")] = None,
+    lake: Annotated[Path, typer.Option("--lake", help="The lake that knows the packs.")] = Path("lake"),
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="How sure it must be.")] = 0.95,
+    ambient_c: Annotated[float | None, typer.Option(help="Air around; by default as warm as the pack.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Say which vehicles can do a mission, how sure that is, and what would end it; exit code 1 where one cannot."""
+    from flows.mission import run_mission  # noqa: PLC0415 - so that help is quick
+    from operators.kernels.mission import Mission  # noqa: PLC0415
+
+    try:
+        asked = Mission(power_w, energy_wh, minutes * 60.0)
+    except ValueError as wrong:
+        raise typer.BadParameter(str(wrong)) from None
+    if not run_mission(vehicle, asked, lake, confidence=confidence, ambient_c=ambient_c, as_json=json):
+        raise typer.Exit(1)

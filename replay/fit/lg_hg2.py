@@ -15,7 +15,8 @@ from schemas.pack import PackGrid
 
 CAPACITY_AH = 2.778  # between 4.2 V and 2.8 V at C/20 and 25 °C
 TEMP_C = np.array([-20.0, -10.0, 0.0, 10.0, 25.0, 40.0])
-TAU_S = np.array([2.0, 20.0, 120.0, 800.0])
+# a slower branch moves as OCV does: no filter can tell them apart on a drive
+TAU_S = np.array([2.0, 20.0, 100.0, 300.0])
 R_SOC = np.array([0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0])
 OCV_SOC = np.array([
     0, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7,
@@ -90,9 +91,8 @@ def tables(data: Path, runs: Sequence[Run], every: int = 3, rounds: int = 8) -> 
     first = start(data)
     once = fit(first, runs, PRIORS, every=every, rounds=rounds)
     grid = once.grid()
-    # the second fit begins at the OCV prior of the first, with the resistances already found
-    begin = replace(first, r_ohm=once.r_ohm)
-    return fit(begin, [aligned(grid, r) for r in runs], PRIORS, every=every, rounds=rounds)
+    # from the same start again: begun at what was found, its priors would count these recordings twice
+    return fit(first, [aligned(grid, r) for r in runs], PRIORS, every=every, rounds=rounds)
 
 
 def aligned(grid: PackGrid, run: Run) -> Run:
