@@ -56,3 +56,13 @@ def test_only_models_with_references_see_capacities() -> None:
 def test_inputs_that_do_not_exist_are_refused() -> None:
     with pytest.raises(ValueError, match="inputs must be one of charge, count, reference; got all"):
         features(fading(2, 3), "all")
+
+
+def test_a_feature_that_looks_ahead_through_other_cells_is_found_in_a_large_set() -> None:
+    def against_the_others(c: Charges) -> Floats:
+        return np.asarray(
+            (c.soh - c.soh.mean())[:, None]
+        )  # the mean holds what comes later, of this cell and of all others
+
+    with pytest.raises(LeakError, match="must not look ahead"):
+        refuse_lookahead(against_the_others, fading(40, 30))
