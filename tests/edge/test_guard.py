@@ -7,7 +7,7 @@ import math
 import pytest
 
 from edge import guard
-from edge.contactors import CLOSED, HOLD, OPEN, Commands
+from edge.contactors import HOLD, OPEN, Commands
 from edge.derating import Caps
 from edge.protection import key_of
 from edge.sensing import OK, Arrival
@@ -16,7 +16,6 @@ from schemas.limits import worst_detection_s
 from tests.support.vehicle import (
     CAR,
     ISOLATION,
-    LOOPS,
     MAIN,
     MS,
     PAGE_1,
@@ -241,52 +240,6 @@ def test_a_charger_that_takes_no_notice_is_named() -> None:
     assert text.startswith("charge current at 25.0 A more than allowed, limit 18 A for 3.0 s: noted")
 
 
-# -- restarts
-
-
-def test_a_restart_at_speed_moves_no_contactor() -> None:
-    run = Run(Vehicle(speed_kmh=100.0, closed=[True, True, False], link_v=22.2, current_a=-50.0)).go(30.0)
-    assert run.state.contactors.phase == HOLD
-    assert run.is_closed
-    assert run.out.commands.hold
-    assert run.out.allowed.discharge_a > 100.0
-    run.close = False
-    run.go(0.5, speed_kmh=0.0, current_a=0.5)
-    assert not run.is_closed
-
-
-@pytest.mark.parametrize("current_a", [-150.0, 80.0])
-def test_a_restart_while_current_flows_takes_none_of_it_back_and_calls_nobody_disobedient(current_a: float) -> None:
-    run = Run(Vehicle(speed_kmh=100.0, closed=[True, True, False], link_v=22.2, current_a=current_a))
-    run.once()
-    for _ in range(2000):
-        flows_a, allowed = run.vehicle.flowing_a(), run.once().allowed
-        assert -allowed.discharge_a - 0.05 <= flows_a <= allowed.charge_a + 0.05, "0.05: the ripple of the sensor"
-    assert run.said == []
-
-
-def test_what_is_left_of_the_run_before_holds_until_values_come_and_then_as_far_as_they_allow() -> None:
-    setup = small_guard()
-    state = guard.fresh_state(setup.config, 0, (), (170.0, 150.0))
-    for tick in range(9):  # no message yet
-        state, out = guard.step(setup.config, state, guard.Inputs(), tick * TICK_NS)
-        assert (out.allowed.charge_a, out.allowed.discharge_a) == (170.0, 150.0)
-    run = Run(Vehicle(closed=[True, True, False], link_v=22.2, temp_c=[-15.0, -15.0]))
-    run.state = guard.fresh_state(setup.config, 0, (), (170.0, 150.0))
-    run.go(1.0)
-    assert run.out.allowed.charge_a == 0.0, "frozen"
-    assert 0.0 < run.out.allowed.discharge_a < 150.0
-
-
-def test_a_restart_with_a_lost_latch_file_holds_at_speed_and_does_not_close_again() -> None:
-    run = Run(Vehicle(speed_kmh=100.0, closed=[True, True, False], link_v=22.2), latched=None).go(5.0)
-    assert run.is_closed
-    run.close = False
-    run.go(0.5, speed_kmh=0.0)
-    run.close = True
-    assert not run.go(15.0).is_closed
-
-
 # -- time
 
 
@@ -383,14 +336,3 @@ def test_tightened_limits_hold_from_the_next_tick_and_the_state_goes_on() -> Non
     assert not run.is_closed
     with pytest.raises(AssertionError):
         guard.with_limits(cfg, small_guard(limits=rows[1:]).config.table)
-
-
-def test_a_new_state_holds_whatever_was_closed() -> None:
-    cfg = small_guard().config
-    state = guard.fresh_state(cfg, 77, ["nothing known"])
-    assert (state.now_ns, state.trusted, state.contactors.phase, state.own.commanded) == (77, True, HOLD, None)
-    state, out = guard.step(cfg, state, guard.Inputs(), 78)
-    assert out.commands == Commands(hold=True)
-    assert state.contactors.since_ns == 77
-    assert CLOSED != HOLD
-    assert LOOPS == 4
