@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flows.prognosis.charges import Charges, Floats
 from operators.kernels.charges import OF_REFERENCE, SINCE_REFERENCE, ChargeConfig, ChargeState, follow, names
@@ -57,10 +58,9 @@ def refuse_lookahead(make: Make, charges: Charges, seed: int = 1, cells: int = 3
     a feature might look ahead; all of a large set would only take longer.
     """
     draw = np.random.default_rng(seed)
-    drawn = draw.permutation(len(charges.cells))
-    charges = charges.take(np.isin(charges.cell, drawn[: 2 * cells]))
+    charges = _of_cells(charges, np.sort(draw.permutation(len(charges.cells))[: 2 * cells]))
     whole = make(charges)
-    for cell in drawn[:cells]:
+    for cell in draw.permutation(len(charges.cells))[:cells]:
         rows = np.flatnonzero(charges.cell == cell)
         for row in draw.choice(rows, min(cuts, rows.size), replace=False):
             until = np.flatnonzero((charges.cell != cell) | (np.arange(len(charges)) <= row))
@@ -69,6 +69,13 @@ def refuse_lookahead(make: Make, charges: Charges, seed: int = 1, cells: int = 3
             capacity = charges.capacity_ah.copy()
             capacity[(charges.cell == cell) & (np.arange(len(charges)) >= row)] *= 0.5
             _same(whole[row], make(replace(charges, capacity_ah=capacity))[row], charges, row, "the capacity itself")
+
+
+def _of_cells(charges: Charges, some: NDArray[np.int64]) -> Charges:
+    """Give the charges of some cells (sorted), as a set of these alone."""
+    taken = charges.take(np.isin(charges.cell, some))
+    names, protocols = (tuple(told[k] for k in some.tolist()) for told in (charges.cells, charges.protocols))
+    return replace(taken, cells=names, protocols=protocols, cell=np.searchsorted(some, taken.cell).astype(np.int32))
 
 
 def _same(whole: Floats, cut: Floats, charges: Charges, row: int, what: str) -> None:
