@@ -1,7 +1,9 @@
 """What every test may use: the recordings, Kafka brokers, and how hard the kill test hits."""
 
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.support.broker import Cluster, KafkaUnavailableError, classpath, runn
 use_kernel_cache()  # before anything imports numba: test processes share what one of them compiled
 
 PROJECT = Path(__file__).parents[1]
+_MEMORY_BYTES = 2 << 30
 
 # No deadline: numba compiles at the first call. Under CI the examples are the same in every run.
 settings.register_profile("local", deadline=None)
@@ -49,6 +52,20 @@ def data_dir() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return data
+
+
+@pytest.fixture(scope="session")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """Make directories in memory, on disk where there is little: for what is killed, and syncs all the time.
+
+    What was written outlasts a SIGKILL in either; a loss of power no test can bring about.
+    """
+    in_memory = Path("/dev/shm")  # noqa: S108 - in a directory of its own
+    if in_memory.is_dir() and os.access(in_memory, os.W_OK) and shutil.disk_usage(in_memory).free > _MEMORY_BYTES:
+        with tempfile.TemporaryDirectory(prefix="ibms-test-", dir=in_memory, ignore_cleanup_errors=True) as root:
+            yield lambda name: Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
+    else:
+        yield tmp_path_factory.mktemp
 
 
 @pytest.fixture(scope="session")

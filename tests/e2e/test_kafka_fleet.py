@@ -133,16 +133,17 @@ def _both_up(folder: Path, but: set[int]) -> None:
 
 @pytest.mark.kill
 @pytest.mark.slow
-def test_a_killed_process_loses_and_repeats_nothing(kafka: Cluster, tmp_path: Path) -> None:
+def test_a_killed_process_loses_and_repeats_nothing(kafka: Cluster, memory: Callable[[str], Path]) -> None:
+    folder = memory("run")
     prefix = f"e2e-{os.getpid()}"
-    config = tmp_path / "fleet.toml"
-    config.write_text(CONFIG.format(bootstrap=kafka.bootstrap, prefix=prefix, folder=tmp_path))
+    config = folder / "fleet.toml"
+    config.write_text(CONFIG.format(bootstrap=kafka.bootstrap, prefix=prefix, folder=folder))
     run_init(config, dry_run=False)
     topic, wanted = f"{prefix}.frames", PACKS * int((10 * (FRAMES - 1) - 5) // 60)
     _send(kafka, topic, range(200))
-    _start(config, tmp_path, lambda: _all_durable(kafka, topic, prefix), kill=True)
+    _start(config, folder, lambda: _all_durable(kafka, topic, prefix), kill=True)
     _send(kafka, topic, range(200, FRAMES))
-    _start(config, tmp_path, lambda: _all_durable(kafka, topic, prefix), kill=False)
+    _start(config, folder, lambda: _all_durable(kafka, topic, prefix), kill=False)
     # a resumed sink publishes what the store covers
-    _start(config, tmp_path, lambda: _in_lake(tmp_path)[0] >= wanted, kill=False)
-    assert _in_lake(tmp_path) == (wanted, 0)
+    _start(config, folder, lambda: _in_lake(folder)[0] >= wanted, kill=False)
+    assert _in_lake(folder) == (wanted, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -31,9 +31,9 @@ def _topics(kafka: Cluster, work: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, kafka: Cluster) -> dict[str, str]:
+def undisturbed(memory: Callable[[str], Path], kafka: Cluster) -> dict[str, str]:
     """Topics with the same frames' records that nobody disturbed."""
-    work = tmp_path_factory.mktemp("undisturbed-kafka")
+    work = memory("undisturbed-kafka")
     names = _topics(kafka, work)
     run_to_end(work, (*COMMAND, "--bootstrap", kafka.bootstrap))
     return names
@@ -55,18 +55,18 @@ def _rounds(kafka: Cluster, work: Path, undisturbed: Mapping[str, str], kills: i
 
 @pytest.mark.kill
 def test_topics_lose_and_repeat_nothing_however_often_the_flow_is_killed(
-    tmp_path: Path, kafka: Cluster, undisturbed: dict[str, str], kills: int
+    memory: Callable[[str], Path], kafka: Cluster, undisturbed: dict[str, str], kills: int
 ) -> None:
-    for found in _rounds(kafka, tmp_path, undisturbed, kills):
+    for found in _rounds(kafka, memory("killed-kafka"), undisturbed, kills):
         print(found)
         assert all(found.rows.values()), "a table without a record proves nothing"
         assert found.sound, found
 
 
 def test_a_kafka_sink_that_forgets_what_to_skip_fails_the_same_account_after_one_kill(
-    tmp_path: Path, kafka: Cluster, undisturbed: dict[str, str]
+    memory: Callable[[str], Path], kafka: Cluster, undisturbed: dict[str, str]
 ) -> None:
-    here = tmp_path / tmp_path.name
+    here = memory("forgetful")
     names = _topics(kafka, here)
     command = (*COMMAND, "--bootstrap", kafka.bootstrap, "--sink", "forgetful")
     kill_when(here, command, LONG_S, lambda: _ends(kafka, names["states"]) > DELIVERED)

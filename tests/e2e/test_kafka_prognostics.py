@@ -81,10 +81,11 @@ def _read(kafka: Cluster, topic: str) -> list[bytes]:
         reader.close()
 
 
-def test_no_charge_is_lost_or_judged_twice_over_a_kill(kafka: Cluster, tmp_path: Path) -> None:
+def test_no_charge_is_lost_or_judged_twice_over_a_kill(kafka: Cluster, memory: Callable[[str], Path]) -> None:
+    folder = memory("run")
     prefix = f"prog-{time.time_ns()}"
-    config = tmp_path / "prognostics.toml"
-    config.write_text(CONFIG.format(bootstrap=kafka.bootstrap, prefix=prefix, folder=tmp_path))
+    config = folder / "prognostics.toml"
+    config.write_text(CONFIG.format(bootstrap=kafka.bootstrap, prefix=prefix, folder=folder))
     run_init(config, dry_run=False)
     _send(kafka, f"{prefix}.sessions", range(CHARGES // 2))
     _run(config, lambda: len(_read(kafka, f"{prefix}.health")) >= PACKS * 3)  # and then kill -9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,9 @@ KILLS_OF_A_MISTAKE = 15
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(memory: Callable[[str], Path]) -> Path:
     """A lake of the same frames that nobody disturbed."""
-    work = tmp_path_factory.mktemp("undisturbed")
+    work = memory("undisturbed")
     run_to_end(work, COMMAND)
     return work / "lake"
 
@@ -44,9 +44,9 @@ def _rounds(work: Path, undisturbed: Path, kills: int, sink: str, at_once: int) 
 
 @pytest.mark.kill
 def test_nothing_is_lost_or_repeated_however_often_the_flow_is_killed(
-    tmp_path: Path, undisturbed: Path, kills: int
+    memory: Callable[[str], Path], undisturbed: Path, kills: int
 ) -> None:
-    for found in _rounds(tmp_path, undisturbed, kills, "sound", at_once=kills):
+    for found in _rounds(memory("killed"), undisturbed, kills, "sound", at_once=kills):
         print(found)
         assert all(found.rows.values()), "a table without a record proves nothing"
         assert found.sound, found
@@ -55,9 +55,9 @@ def test_nothing_is_lost_or_repeated_however_often_the_flow_is_killed(
 @pytest.mark.kill
 @pytest.mark.parametrize("sink", ["hasty", "hoarder"])
 def test_a_sink_with_a_mistake_fails_the_same_account_within_15_kills(
-    tmp_path: Path, undisturbed: Path, sink: str
+    memory: Callable[[str], Path], undisturbed: Path, sink: str
 ) -> None:
-    for found in _rounds(tmp_path, undisturbed, KILLS_OF_A_MISTAKE, sink, at_once=3):
+    for found in _rounds(memory(sink), undisturbed, KILLS_OF_A_MISTAKE, sink, at_once=3):
         if not found.sound:
             print(found)
             return

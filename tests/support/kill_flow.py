@@ -30,7 +30,7 @@ PARTITIONS, PACKS = 2, 6  # per partition
 NAME = "kill-test"
 EVERY = timedelta(milliseconds=5)
 TICK = timedelta(milliseconds=20)
-SETTINGS = FleetSettings(keep_frames=True, state_s=120.0, idle_close_s=60.0)
+SETTINGS = FleetSettings(shards=4, keep_frames=True, state_s=120.0, idle_close_s=60.0)
 
 
 def block(partition: int, number: int) -> FrameBlock:
