@@ -39,7 +39,7 @@ FOUND_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "open_sense_wire": ("incidents", _CELL),
     "missing_cells": ("incidents", ("missing_cells",)),
     "frozen_frame": ("incidents", ("frozen",)),
-    "spoofed_field": ("incidents", ("soc_report",)),
+    "spoofed_field": ("incidents", ("soc_report", "soc_report_full", "soc_report_still")),
     # A clock that is ahead for long passes for a gap; then every frame of the right time is refused with both times.
     "clock_jump": ("dead_letters", ("clock_future", "clock_past", "late", "time_conflict")),
     "dropped": ("gaps", ("sequence", "time")),

@@ -292,6 +292,29 @@ KINDS: tuple[Kind, ...] = (
         "within {normal})",
         "Check the measuring channel and the connections of this cell group: charge does not jump.",
     ),
+    Kind(
+        "soc_report_full",
+        "soc_report",
+        21,
+        100.0,
+        "%",
+        1,
+        "the vehicle reports a full pack, which has taken {value} of its charge since (normal: below {normal}),",
+        "Do not trust the range that the vehicle shows; have its state of charge and its current sensor calibrated.",
+        wide=True,
+    ),
+    Kind(
+        "soc_report_still",
+        "soc_report",
+        22,
+        100.0,
+        "%",
+        1,
+        "the vehicle's own state of charge has stood still while {value} of the pack's charge moved (normal: below "
+        "{normal}),",
+        "Do not trust the range that the vehicle shows; check what sends its state of charge.",
+        wide=True,
+    ),
 )
 
 INDEX: dict[str, int] = {kind.name: i for i, kind in enumerate(KINDS)}

@@ -15,14 +15,25 @@ from schemas.frames import LIVE, FrameBlock, missing_context
 from schemas.quality import FROZEN, NO_CELLS, SUM_MISMATCH, SWEEP_SKEW
 
 # Checks of a pack, and the kind each raises.
-WIRE, STUCK, MISSING, FROZE, SUM, REPORT, CHECKS = 0, 1, 3, 4, 5, 6, 7  # STUCK has two places
+WIRE, STUCK, MISSING, FROZE, SUM, REPORT, FULL, STILL, CHECKS = 0, 1, 3, 4, 5, 6, 7, 8, 9  # STUCK has two places
 _KIND = np.array(
     [
         INDEX[k]
-        for k in ("sense_wire", "stuck_cell", "stuck_cell", "missing_cells", "frozen", "sum_mismatch", "soc_report")
+        for k in (
+            "sense_wire",
+            "stuck_cell",
+            "stuck_cell",
+            "missing_cells",
+            "frozen",
+            "sum_mismatch",
+            "soc_report",
+            "soc_report_full",
+            "soc_report_still",
+        )
     ]
 )
 _CLEAR_S = 900.0
+_FULL = 0.995  # a report that a person reads as 100 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,8 @@ class SensingConfig:
     missing_for_s: float = 60.0
     sum_for_s: float = 300.0
     report_jump: float = 0.1  # SOC that the vehicle's own may move beside the charge counted between two frames
+    report_full: float = 0.04  # of the capacity, that may flow in after the report says full: .029 on healthy cars,
+    report_still: float = 0.08  # and that may move while the report does not: .044 (60 simulated for a month)
     report_gap_s: float = 120.0
     min_samples: int = 4
 
@@ -64,6 +77,8 @@ class SensingState:
     still_low_v: NDArray[np.float32]  # (S, 2) lowest and highest median cell meanwhile
     still_high_v: NDArray[np.float32]
     report: NDArray[np.float32]  # (S,) SOC that the vehicle reported last
+    report_in: NDArray[np.float64]  # (S,) charge that has flowed in since it says full, and
+    report_moved: NDArray[np.float64]  # (S,) that has moved since it last changed, over the capacity
 
     @classmethod
     def empty(cls, slots: int, cells: int, probes: int) -> SensingState:  # noqa: ARG003 - every state is made alike
@@ -80,6 +95,8 @@ class SensingState:
             np.zeros((slots, 2), f4),
             np.zeros((slots, 2), f4),
             np.full(slots, np.nan, f4),
+            np.zeros(slots),
+            np.zeros(slots),
         )
 
 
@@ -95,9 +112,9 @@ def step(cfg: SensingConfig, state: SensingState, block: FrameBlock, ext: Extrem
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], d["cells_ok"], block.current_a, block.pack_v,
         block.cell_v, d["v_med"], ext.v_low, ext.v_high, report, 1.0 / (3600.0 * capacity_ah),
         cfg.wire_v, cfg.wire_balance, cfg.wire_for_s, cfg.stuck_range_v, cfg.stuck_for_s, cfg.missing_for_s,
-        cfg.sum_for_s, cfg.report_jump, cfg.report_gap_s, cfg.min_samples,
+        cfg.sum_for_s, (cfg.report_jump, cfg.report_full, cfg.report_still), cfg.report_gap_s, cfg.min_samples,
         state.check_acc, state.check_level, state.check_subject, state.still_cell, state.still_v, state.still_ns,
-        state.still_n, state.still_low_v, state.still_high_v, state.report,
+        state.still_n, state.still_low_v, state.still_high_v, state.report, state.report_in, state.report_moved,
     )  # fmt: skip
 
 
@@ -105,17 +122,18 @@ def step(cfg: SensingConfig, state: SensingState, block: FrameBlock, ext: Extrem
 def _walk(
     start, whole, real, count,
     slot, t_ns, dt_s, lane, quality, cells_ok, current_a, pack_v, cell_v, v_med, v_low, v_high, soc_bms, per_as,
-    wire_v, wire_balance, wire_for_s, stuck_range_v, stuck_for_s, missing_for_s, sum_for_s, report_jump, report_gap_s,
+    wire_v, wire_balance, wire_for_s, stuck_range_v, stuck_for_s, missing_for_s, sum_for_s, reports, report_gap_s,
     min_samples,
     acc, level, subject, still_cell, still_v, still_ns, still_n, still_low_v, still_high_v, report,
+    report_in, report_moved,
 ):  # fmt: skip
     cells = cell_v.shape[1]
     value = np.empty(CHECKS, np.float64)
     normal = np.empty(CHECKS, np.float64)
     sign = np.empty(CHECKS, np.int64)
     grade = np.empty(CHECKS, np.int64)
-    for_s = np.array([wire_for_s, 0.0, 0.0, missing_for_s, 0.0, sum_for_s, 0.0])
-    samples = np.array([min_samples, 1, 1, min_samples, 1, min_samples, 1])
+    for_s = np.array([wire_for_s, 0.0, 0.0, missing_for_s, 0.0, sum_for_s, 0.0, 0.0, 0.0])
+    samples = np.array([min_samples, 1, 1, min_samples, 1, min_samples, 1, 1, 1])
     for n in range(start, slot.size):
         if count[0] + CHECKS > len(whole):
             return n
@@ -135,12 +153,8 @@ def _walk(
                 sign[SUM] = 1 if quality[n] & SUM_MISMATCH else -1
                 grade[SUM], normal[SUM] = 1, np.nan
             if soc_bms[n] == soc_bms[n]:
-                # Wide enough for a vehicle that rounds, and for a capacity that has aged.
-                counted = report[s] + current_a[n] * min(dt_s[n], report_gap_s) * per_as
-                if dt_s[n] <= report_gap_s and counted == counted:
-                    sign[REPORT] = 1 if abs(soc_bms[n] - counted) > report_jump else -1
-                    grade[REPORT], value[REPORT], normal[REPORT] = 1, soc_bms[n], counted
-                report[s] = soc_bms[n]
+                moved = current_a[n] * dt_s[n] * per_as if dt_s[n] <= report_gap_s else np.nan
+                _audit(s, soc_bms[n], moved, reports, report, report_in, report_moved, sign, grade, value, normal)
             if not quality[n] & SWEEP_SKEW and v_med[n] == v_med[n]:
                 low, high = v_low[n], v_high[n]
                 # A pair of neighbours with opposite signs and no sum: what lies between them is a wire.
@@ -195,6 +209,30 @@ def _walk(
                 of = CELL if k < MISSING else PACK
                 emit(whole, real, count, n, _KIND[k], of, subject[s, k], grade[k], since, value[k], normal[k], np.nan)
     return slot.size
+
+
+@njit(cache=True, error_model="numpy")
+def _audit(s, told, moved, reports, report, report_in, report_moved, sign, grade, value, normal):
+    """Hold the SOC that pack `s` reports, `told`, against the charge counted since its last report, `moved` (NaN: not).
+
+    `reports`: how far it may jump beside that charge, what may flow in after it says full, and what may move while
+    it stands still; wide enough for a vehicle that rounds, and for a capacity that has aged.
+    """
+    counted = report[s] + moved
+    grade[REPORT] = grade[FULL] = grade[STILL] = 1
+    value[REPORT], normal[REPORT] = told, counted
+    if counted == counted:
+        sign[REPORT] = 1 if abs(told - counted) > reports[0] else -1
+    known, full = moved == moved, told >= _FULL and report[s] >= _FULL
+    report_in[s] = max(report_in[s] + moved, 0.0) if known and full else 0.0
+    sign[FULL] = 1 if report_in[s] > reports[1] else -1
+    value[FULL], normal[FULL] = report_in[s], reports[1]
+    # what flows in while it says full is the check above
+    still = known and told == report[s] and not (full and report_moved[s] + moved > 0.0)
+    report_moved[s] = report_moved[s] + moved if still else 0.0
+    sign[STILL] = 1 if abs(report_moved[s]) > reports[2] else -1
+    value[STILL], normal[STILL] = abs(report_moved[s]), reports[2]
+    report[s] = told
 
 
 @njit(cache=True, error_model="numpy")

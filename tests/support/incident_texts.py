@@ -54,6 +54,8 @@ _SAID: tuple[tuple[str, int, int, int, float, float, float, float], ...] = (
     ("cell_deviation", CELL, 12, 1, 0.061, 0.06, _NAN, 5.9),
     ("probe_deviation", PROBE, 2, 1, 9.5, 8.0, _NAN, 5.9),
     ("soc_report", PACK, -1, 1, 1.0, 0.79, _NAN, 6.0),
+    ("soc_report_full", PACK, -1, 1, 0.041, 0.04, _NAN, 6.0),
+    ("soc_report_still", PACK, -1, 1, 0.081, 0.08, _NAN, 6.0),
 )
 
 

@@ -108,6 +108,39 @@ def test_a_reported_state_of_charge_that_jumps_beside_the_charge_counted_is_name
     assert [f[1:] for f in run(current_a=21.6, context={"soc_bms": soc})] == [("soc_report", -1, 1)]
 
 
+def test_a_report_of_a_full_pack_that_still_takes_charge_is_named_once() -> None:
+    n, amps = 400, 0.1 * 60.0  # 10 % of the capacity in an hour
+    soc = np.ones(n)
+    named = run(n, current_a=amps, context={"soc_bms": soc})
+    assert [f[1:] for f in named] == [("soc_report_full", -1, 1)]
+    assert named[0][0] * 10.0 / 3600.0 * 0.1 == pytest.approx(CFG.report_full, rel=0.02)
+    assert run(n, current_a=0.3 * amps, context={"soc_bms": soc}) == []  # 3.3 %: a charge that ends
+    assert run(n, current_a=amps, context={"soc_bms": 0.99 * soc})[0][1] == "soc_report_still"
+    gone = np.where(np.arange(n) < 200, 1.0, 1.01 - 0.0001 * np.arange(n))
+    raised = run(n, current_a=np.where(np.arange(n) < 200, amps, -2.16), context={"soc_bms": gone})
+    assert [f[1:] for f in raised] == [("soc_report_full", -1, 1), ("soc_report_full", -1, 0)]
+
+
+@pytest.mark.parametrize(("soc", "way"), [(0.5, 1.0), (0.5, -1.0), (1.0, -1.0)])
+def test_a_report_that_stands_still_while_charge_moves_is_named_once_and_clears(soc: float, way: float) -> None:
+    n, per_frame = 400, 0.001
+    amps = np.full(n, way * per_frame * 60.0 * 360.0)  # 0.1 % in each 10 s
+    stuck = np.where(np.arange(n) < 120, soc, soc + way * per_frame * (np.arange(n) - 119))
+    if soc == 1.0:
+        stuck = np.minimum(stuck, 1.0)
+    raised = run(n, current_a=amps, context={"soc_bms": stuck})
+    assert [f[1:] for f in raised] == [("soc_report_still", -1, 1), ("soc_report_still", -1, 0)]
+    assert raised[0][0] == pytest.approx(CFG.report_still / per_frame, abs=2)
+    coarse = soc + way * 0.02 * np.floor(per_frame * np.arange(n) / 0.02)  # steps of 2 %
+    assert [f for f in run(n, current_a=amps, context={"soc_bms": coarse}) if f[1] == "soc_report_still"] == []
+
+
+def test_charge_that_nobody_counted_speaks_against_no_report() -> None:
+    amps = np.where(np.arange(60) % 10 == 0, np.nan, 100.0)
+    assert run(current_a=amps, context={"soc_bms": np.full(60, 0.5)}) == []
+    assert run(dt=600.0, current_a=60.0, context={"soc_bms": np.full(60, 0.5)}) == []
+
+
 def test_a_reported_state_of_charge_may_change_while_nobody_looks() -> None:
     soc = np.where(np.arange(60) < 30, 0.5, 0.9)
     assert run(dt=3600.0, context={"soc_bms": soc}) == []
