@@ -147,14 +147,15 @@ class CleanStep(Step):
         )
 
 
+_REPAIR = " (`ibms repair` puts it in its place)"
 _MEANING = {
     "clock_past": "the clock was not set",
     "clock_future": "the clock was ahead",
-    "late": "later frames had been passed on",
+    "late": f"later frames had been passed on{_REPAIR}",
     "seq_conflict": "another frame has this number",
     "time_conflict": "another frame has this time",
-    "backfill_no_copy": "no copy of the pack's state before this time is kept",
-    "backfill_overflow": "there was no room to keep the pack's state before this time",
+    "backfill_no_copy": f"no copy of the pack's state before this time is kept{_REPAIR}",
+    "backfill_overflow": f"there was no room to keep the pack's state before this time{_REPAIR}",
 }
 
 

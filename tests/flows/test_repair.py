@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from flows import fleet
 from flows.repair import RepairOptions, run_repair
 from flows.run import run_flow
-from flows.settings import RecoverySettings
+from flows.settings import FleetSettings, RecoverySettings
 from replay.source import ReplaySource
 from schemas.checked import ConfigError
 from schemas.frames import BACKFILL, FrameBlock
@@ -27,9 +27,10 @@ from sinks import ducklake
 from sinks.ducklake import LakeError
 from sinks.lake import LakeSink
 from tests.support.fleet import MODEL, NS, SETTINGS, differences, drive, spoil, stamp
-from tests.support.history import history
+from tests.support.history import history, hold_back, seconds
 
 KEEPING = replace(SETTINGS, keep_frames=True)
+ONE_SHARD = replace(KEEPING, shards=1)
 CONFIG = """
 [source]
 kind = "simulate"
@@ -67,9 +68,9 @@ def late(frames: FrameBlock, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lake
 
 
-def in_lake(lake: Path, blocks: Sequence[FrameBlock]) -> dict[str, pa.Table]:
+def in_lake(lake: Path, blocks: Sequence[FrameBlock], settings: FleetSettings = KEEPING) -> dict[str, pa.Table]:
     sink = LakeSink(lake, "test", recovery=False)
-    run_flow(fleet.build(KEEPING, ReplaySource(lambda: blocks), sink, (MODEL,)), RecoverySettings(), KEEPING.shards)
+    run_flow(fleet.build(settings, ReplaySource(lambda: blocks), sink, (MODEL,)), RecoverySettings(), settings.shards)
     return held(lake)
 
 
@@ -190,3 +191,24 @@ def test_refuses_what_it_cannot_make_equal(frames: FrameBlock, tmp_path: Path) -
         con.execute("DELETE FROM raw.frames WHERE t_ns > (SELECT max(t_ns) FROM frames) - INTERVAL 100 SECOND")
     with pytest.raises(ConfigError, match=r"all frames of .* between --from and --to must be kept; \d+ windows"):
         repair(lake, tmp_path, pack)
+
+
+def test_what_finds_no_room_for_its_copy_is_told_and_repaired(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network fails for more packs at once than a shard keeps copies for."""
+    block = drive(11, 0.25, 2.0)
+    block = block.with_frames(src_offset=np.arange(len(block)))
+    expected = in_lake(tmp_path / "order", [block], ONE_SHARD)
+    held_back = (seconds(block) >= 300) & (seconds(block) < 500)
+    sent = hold_back(block, held_back, 650)
+    in_lake(tmp_path / "late", [sent], ONE_SHARD)
+    with ducklake.attach(tmp_path / "late") as con:
+        letters = con.execute("SELECT pack_id, reason, count(*) FROM dead_letters GROUP BY ALL ORDER BY ALL").fetchall()
+        (kept,) = con.execute("SELECT count(*) FROM frames").fetchone() or (0,)
+    assert [(reason, count) for _, reason, count in letters] == [("backfill_overflow", 100)] * 3
+    assert kept + 3 * 100 == len(block)
+    for pack, _, _ in letters:
+        repair(tmp_path / "late", tmp_path, pack)
+        assert "100 of them dead letters" in capsys.readouterr().out
+    assert differences(expected, held(tmp_path / "late")) == []
