@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from flows.accuracy import twin
+from flows.accuracy import residual, twin
 from flows.accuracy.drives import Drive, SocRow, covered_pct, soc_errors
 from operators.kernels.estimate import EstimateConfig
 from replay.fit import lg_hg2
@@ -42,12 +42,12 @@ def figures(data: Path) -> dict[str, float]:
     found["lg_hg2_soc_interval_90_covers_pct"] = covered_pct(rows)
     found["lg_hg2_soc_nis"] = float(np.average([r.nis for r in rows], weights=[r.samples for r in rows]))
     every: list[SocRow] = []
-    for ambient_c, (whole, third) in left_out(data).items():
+    for ambient_c, by_protocol in left_out(data).items():
         at = f"lg_hg2_left_out_{ambient_c:+.0f}c".replace("+", "p").replace("-", "m")
-        for name, drives in (("", whole), ("_from_third", third)):
+        for name, drives in by_protocol.items():
             found[f"{at}{name}_mean_rmse_pct"] = mean_rmse_pct(drives)
             found[f"{at}{name}_worst_file_pct"] = max(r.rmse_pct for r in drives)
-        every += whole
+        every += by_protocol[""]
     if every:
         found["lg_hg2_left_out_interval_90_covers_pct"] = covered_pct(every)
         found["lg_hg2_left_out_nis"] = float(np.average([r.nis for r in every], weights=[r.samples for r in every]))
@@ -65,23 +65,28 @@ def soc_lg_hg2(data: Path, cfg: EstimateConfig | None = None) -> list[SocRow]:
     return [_errors(pack, cfg or EstimateConfig(), drive) for drive in chosen]
 
 
-def left_out(data: Path, below_c: float = 0.0) -> dict[float, tuple[list[SocRow], list[SocRow]]]:
+def left_out(data: Path, below_c: float = 0.0) -> dict[float, dict[str, list[SocRow]]]:
     """Fit the cell anew without each Mixed drive below `below_c`, and run the estimator over that drive.
 
-    Gives by ambient temperature the rows of whole drives, and of drives from a third of their rows on, where
-    the cell is not at rest.
+    Gives by ambient temperature the rows of whole drives (""), and of drives from a third of their rows on, where
+    the cell is not at rest; and of both with a residual that was learned on the other drives.
     """
     runs = lg_hg2.read(data, "Mixed")
-    found: dict[float, tuple[list[SocRow], list[SocRow]]] = {}
+    cold = residual.cold_runs(runs)
+    found: dict[float, dict[str, list[SocRow]]] = {}
     for drive in _drives(data / "lg_hg2", lambda kind: kind.startswith("Mixed")):
         if drive.ambient_c >= below_c:
             continue
-        others = [run for key, run in runs.items() if key != (int(drive.ambient_c), drive.name)]
+        left = (int(drive.ambient_c), drive.name)
+        others = [run for key, run in runs.items() if key != left]
         pack = fitted(load_pack("lg-hg2"), lg_hg2.tables(data, others, _EVERY, _ROUNDS))
         errors = partial(_errors, pack, EstimateConfig())
-        whole, third = found.setdefault(drive.ambient_c, ([], []))
-        whole.append(errors(drive))
-        third.append(errors(drive.part(drive.t_s.size // 3)))
+        weights = residual.learned(pack.grid(), [known for key, known in cold.items() if key != left])
+        rows = found.setdefault(drive.ambient_c, {})
+        for name, part in (("", drive), ("_from_third", drive.part(drive.t_s.size // 3))):
+            rows.setdefault(name, []).append(errors(part))
+            cleaned = residual.without(weights, part, CURRENT_OFFSET_A)
+            rows.setdefault(f"{name}_residual", []).append(errors(cleaned))
     return found
 
 
