@@ -85,7 +85,7 @@ class Follower:
     def _grow(self, slots: int) -> None:
         have = len(self._state.charges)
         if slots > have:
-            fresh = new_state(self._model, max(slots, 2 * have) - have)
+            fresh = new_state(self._model, max(slots, have + have // 4) - have)
             joined = {f.name: np.concatenate([getattr(s, f.name) for s in (self._state, fresh)]) for f in fields(fresh)}
             self._state = ChargeState(**joined)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from bytewax.inputs import Source
 from bytewax.outputs import FixedPartitionedSink
 
@@ -108,6 +109,7 @@ def load_settings(path: Path) -> PrognosticsSettings:
 
 def run(settings: PrognosticsSettings) -> None:
     """Run to the end of input and publish the last epoch."""
+    pa.set_memory_pool(pa.system_memory_pool())  # what a batch held goes back: its own pool keeps it
     around, source = settings.around, settings.source
     recovering = around.recovery.dir is not None
     name = store_name(around.recovery.dir, "prognostics")

@@ -23,10 +23,10 @@ from schemas.ids import dead_letter_id
 from schemas.pack import PackError
 from sinks import ducklake
 
-CHUNK = 4_096  # sessions that are read at once
-_SLICE = 16_384  # sessions that are sorted at once, or those of an hour
+CHUNK = 2_048  # sessions that are read at once
+_SLICE = 4_096  # sessions that are sorted at once, or those of a minute
 _SORT_MEMORY = "128MB"
-_HOUR_NS = 3600 * 10**9
+_MINUTE_NS = 60 * 10**9
 _NEW = "NOT coalesce(provisional, false) AND (epoch_ns(end_ns), id) > ($1::BIGINT, $2)"
 Cursor = tuple[int, str]  # end and id of the newest session that was read
 _BEGINNING: Cursor = (-(2**63), "")
@@ -71,19 +71,19 @@ class _Partition(StatefulSourcePartition[Item, Cursor]):
         self._batches: Iterator[pa.RecordBatch] = iter(())
 
     def _sliced(self) -> Iterator[tuple[int, int]]:
-        """Cut the time into whole hours that hold some chunks each: a slice is sorted at once."""
-        hours = self._con.execute(
-            f"SELECT epoch_ns(date_trunc('hour', end_ns)), count(*) FROM sessions WHERE {_NEW} GROUP BY 1 ORDER BY 1",
+        """Cut the time into whole minutes that hold some chunks each: a slice is sorted at once."""
+        minutes = self._con.execute(
+            f"SELECT epoch_ns(date_trunc('minute', end_ns)), count(*) FROM sessions WHERE {_NEW} GROUP BY 1 ORDER BY 1",
             list(self._cursor),
         ).fetchall()
         begin, held = None, 0
-        for hour, count in hours:
-            begin, held = hour if begin is None else begin, held + count
+        for minute, count in minutes:
+            begin, held = minute if begin is None else begin, held + count
             if held >= _SLICE:
-                yield begin, hour + _HOUR_NS
+                yield begin, minute + _MINUTE_NS
                 begin, held = None, 0
         if begin is not None:
-            yield begin, hours[-1][0] + _HOUR_NS
+            yield begin, minutes[-1][0] + _MINUTE_NS
 
     def next_batch(self) -> list[Item]:
         batch = next(self._batches, None)

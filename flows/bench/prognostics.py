@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from flows import prognostics
-from flows.bench.speed import one_core
+from flows.bench.core import one_core
 from flows.judge import TrainedJudge
 from flows.prognosis import learn
 from flows.prognosis.charges import gather
@@ -142,6 +142,7 @@ def run(folder: Path, sha: str) -> dict[str, float]:
     judge = partial(TrainedJudge, Served(served_by_hash(folder / "models", sha), None))
     lake, out = folder / "lake", folder / "out"
     imports_mb = peak_mb()
+    pa.set_memory_pool(pa.system_memory_pool())  # as flows.prognostics_run
     with one_core():
         began = perf_counter()
         sink = LakeSink(out, "bench", recovery=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -16,6 +14,7 @@ from typing import Any
 from flows import fleet
 from flows.bench import per_vehicle
 from flows.bench.blocks import MODEL, fleet_blocks, repeated
+from flows.bench.core import one_core
 from flows.run import run_flow
 from flows.settings import FleetSettings, RecoverySettings
 from operators.kernels.slots import nbytes_per_pack
@@ -30,17 +29,6 @@ from sinks.lake import LakeSink, publish_pending
 SHARDS = 16
 SETTINGS = FleetSettings(shards=SHARDS)
 EPOCH_S = 30.0  # the default
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Keep the process on one core: what libraries do beside the flow then costs the flow."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
 
 
 def to_lake(frames: Iterable[FrameBlock], *, snapshots: bool, baseline: bool = False) -> float:

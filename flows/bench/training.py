@@ -11,8 +11,8 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
+from flows.bench.core import one_core
 from flows.bench.prognostics import peak_mb
-from flows.bench.speed import one_core
 from flows.prognosis.charges import read_sets
 from flows.prognosis.features import INPUTS
 from flows.prognosis.train import TrainOptions, train_rul, train_soh

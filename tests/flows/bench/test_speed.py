@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from flows.bench.blocks import fleet_blocks
-from flows.bench.speed import one_core, stages, to_lake
+from flows.bench.speed import stages, to_lake
 from schemas.frames import FrameBlock
 
 
 @pytest.fixture(scope="module")
 def blocks() -> list[FrameBlock]:
     return fleet_blocks(20, 13)
-
-
-def test_a_measured_process_has_one_core_and_gets_the_others_back() -> None:
-    before = os.sched_getaffinity(0)
-    with one_core():
-        assert len(os.sched_getaffinity(0)) == 1
-    assert os.sched_getaffinity(0) == before
 
 
 @pytest.mark.parametrize("snapshots", [True, False])
