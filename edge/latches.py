@@ -15,6 +15,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from schemas.durable import sync_folder
+
 SLOT_BYTES = 65_536
 _MAGIC = b"IBMSLAT1"
 _HEAD = struct.Struct("<8sQI")  # magic, sequence, length of the payload
@@ -80,7 +82,7 @@ def create(path: Path, record: Record | None = None) -> Record:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return record
 
 
@@ -107,11 +109,3 @@ def write(path: Path, record: Record) -> None:
             file.write(slot)
             file.flush()
             os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edge.outbox import BACKFILL, LIVE, URGENT, Record
-from edge.segment_files import sync_folder
 from edge.telemetry_settings import FILE, KAFKA, UplinkSettings
 from schemas.checked import ConfigError, shown
+from schemas.durable import sync_folder
 from schemas.frames import FrameBlock
 from schemas.kafka_partition import order_key, partition_of
 from schemas.signed import KINDS

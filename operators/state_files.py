@@ -18,6 +18,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from schemas.durable import sync_folder
+
 _LENGTH = 8  # bytes of the header's length, little-endian, at the beginning of a file
 _MOST = 1024  # pieces that one call writes (IOV_MAX)
 
@@ -34,11 +36,7 @@ def write(directory: Path, name: str, turn: int, header: dict[str, Any], parts: 
             _write_all(file.fileno(), pieces[first : first + _MOST])
         os.fdatasync(file.fileno())
     unnamed.replace(path)
-    folder = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name is on disk before the snapshot that mentions it
-    finally:
-        os.close(folder)
+    sync_folder(directory)  # the new name is on disk before the snapshot that mentions it
 
 
 def _write_all(handle: int, pieces: list[memoryview]) -> None:

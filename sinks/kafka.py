@@ -14,6 +14,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from schemas.arrow import LakeItem
+from schemas.durable import sync_folder
 from schemas.events import Tick
 from schemas.headers import Headers
 from sinks.kafka_records import MARKER, WRITER, Record, RecordId, ids_in, row_records, window_ids, window_messages
@@ -390,8 +391,4 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.rename(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)

@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
+from schemas.durable import sync_folder
+
 SPILL_BYTES = 32 << 20  # more than this is not held in memory until the epoch ends
 _SUFFIX = ".arrows"  # Arrow IPC streams, one after another
 _OPEN = "open.tmp"  # the epoch that is being collected
@@ -52,7 +54,7 @@ class Pending:
             os.fsync(file.fileno())
         size = path.stat().st_size
         path.rename(self._path(seq))
-        self._sync_folder()
+        sync_folder(self.folder)
         return size
 
     def sizes(self) -> dict[int, int]:
@@ -72,17 +74,10 @@ class Pending:
         for seq in epochs:
             self._path(seq).unlink(missing_ok=True)
         if epochs:
-            self._sync_folder()
+            sync_folder(self.folder)
 
     def _path(self, seq: int) -> Path:
         return self.folder / f"{seq:012d}{_SUFFIX}"
-
-    def _sync_folder(self) -> None:
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
     def _spill(self) -> None:
         if not self._rows:

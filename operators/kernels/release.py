@@ -58,12 +58,18 @@ def drain(st, out, rules, s, watermark):
         passed = t < watermark or st.ends[s, WAIT, COUNT] > rules.most_waiting
         if not (passed or t <= r.last_t or follows(r, t, q)):
             return
-        unlink(st.node, st.ends, s, WAIT, i)
-        if t <= r.last_t:
-            refuse(st, out, s, i, TIME_CONFLICT)
-        else:
-            release(st, out, rules, s, t, q, st.node[i, HASH], source(st.node, i))
-            hold(st, s, i)
+        pass_on(st, out, rules, s, i, t, q)
+
+
+@inner
+def pass_on(st, out, rules, s, i, t, q):
+    """Take a frame off those that wait: it is released, or refused where its time is none after the one before."""
+    unlink(st.node, st.ends, s, WAIT, i)
+    if t <= st.line[s].last_t:
+        refuse(st, out, s, i, TIME_CONFLICT)
+    else:
+        release(st, out, rules, s, t, q, st.node[i, HASH], source(st.node, i))
+        hold(st, s, i)
 
 
 @inner

@@ -35,9 +35,8 @@ from operators.kernels.lines import (
     note,
     place_of,
     refuse,
-    source,
 )
-from operators.kernels.release import hold, release
+from operators.kernels.release import pass_on
 from operators.kernels.waiting import (
     COUNT,
     HASH,
@@ -113,12 +112,7 @@ def _advance(st, out, rules, h, everything):
         passed = everything or x.last_t >= edge or (t < edge and t < x.newest - rules.lateness)
         if not (passed or t <= x.last_t or follows(x, t, q)):
             return
-        unlink(st.node, st.ends, h, WAIT, i)
-        if t <= x.last_t:
-            refuse(st, out, h, i, TIME_CONFLICT)
-        else:
-            release(st, out, rules, h, t, q, st.node[i, HASH], source(st.node, i))
-            hold(st, h, i)
+        pass_on(st, out, rules, h, i, t, q)
 
 
 @inner
