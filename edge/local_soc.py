@@ -36,6 +36,7 @@ _HALF_SOC, _ROOM_T = 100, 11  # places in the pack's grid
 _COUNTS = 0.1  # share of a voltage in an anchor that is then called by it
 _MEASURED_V = 0.005  # by which a voltage at rest differs from the table of this kind of cell
 _BORROWED_V = 0.08  # … of another kind of cell: what the two recorded cars with such tables are off by
+_BORROWED_SOC = 0.11  # and along its SOC, where an anchor is its own: what empty is to another cell it cannot tell
 _BEYOND_V = 0.5  # the open-circuit voltages, under load
 _VERSION = 1
 
@@ -46,8 +47,9 @@ class LocalSocConfig:
 
     `ocv`, `docv` (T, K) over `temp_c` (T,) and `soc` (K,).  Errors are standard deviations: `table_v` of a rested
     voltage, `cell_v` of a cell against the others, `early_v` of a voltage that has not rested, `offset_a` of the
-    current sensor; `capacity_std` in proportion.  A pack rests below `rest_a`, and an anchor is taken after `rest_s` of
-    that, then every `again_s`.  `bleed_a` flows out of a cell group whose bleed is on.
+    current sensor, `table_soc` of all SOC that voltages tell; `capacity_std` in proportion.  A pack rests below
+    `rest_a`, and an anchor is taken after `rest_s` of that, then every `again_s`.  `bleed_a` flows out of a cell group
+    whose bleed is on.
     """
 
     series: int
@@ -70,6 +72,7 @@ class LocalSocConfig:
     cell_v: float = 0.003
     early_v: float = 0.03
     offset_a: float = 0.3
+    table_soc: float = 0.0
 
 
 def local_soc_config(pack: PackModel, *, bleed_a: float = 0.1) -> LocalSocConfig:
@@ -90,6 +93,7 @@ def local_soc_config(pack: PackModel, *, bleed_a: float = 0.1) -> LocalSocConfig
         bleed_a=bleed_a,
         offset_a=max(0.02, 0.002 * pack.charge_max_a),
         table_v=_BORROWED_V if pack.ocv_source == "borrowed" else _MEASURED_V,
+        table_soc=_BORROWED_SOC if pack.ocv_source == "borrowed" else 0.0,
     )
 
 
@@ -157,7 +161,9 @@ def told(cfg: LocalSocConfig, state: State, now_ns: int) -> Soc:
     rest_s = 0.0 if state.rest_ns < 0 or now_ns - state.t_ns > cfg.gap_s * _NS else (state.t_ns - state.rest_ns) / _NS
     known = state.source != NOTHING
     soc = usable(state.cell_soc) if known else math.nan
-    std = std_of(cfg, state) if known else math.nan
+    # what all voltages share weighs in none of them against another, but is an error of what is told
+    shared = 0.0 if state.source == CLOUD else cfg.table_soc
+    std = min(math.hypot(std_of(cfg, state), shared), UNKNOWN_STD) if known else math.nan
     return Soc(state.t_ns, soc, std, state.source, state.cell_soc, state.spread_std, rest_s, state.ah)
 
 

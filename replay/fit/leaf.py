@@ -23,7 +23,7 @@ OCV_SOC = np.array([
 ])  # fmt: skip
 TAU_S = np.array([2.0, 20.0, 200.0, 1500.0])
 PULSES = (6, 7, 8)  # discharge, the rest after it, charge: they are few rows, and what power for seconds is read from
-PULSE_COUNTS = 40.0
+PULSE_COUNTS = 80.0
 PULSE_STEP = 6  # the first discharge pulse of a round; before it the cell rests fully charged
 
 
@@ -53,8 +53,9 @@ def fit_cell(runs: dict[int, Run]) -> Tables:
     factor = np.exp(2500 * (1 / (R_TEMP_C + 273.15) - 1 / 298.15))
     r = np.array([1.3e-3, 4e-4, 4e-4, 4e-4, 4e-4])[:, None, None] * factor[None, :, None] * np.ones(R_SOC.size)
     start = Tables(OCV_SOC, OCV_TEMP_C, np.repeat(v[None], 3, axis=0), R_SOC, R_TEMP_C, r, TAU_S)
+    # each tenth of charge has a pulse of its own: its resistance need not lie on a line with its neighbours'
     return fit(
-        start, list(runs.values()), Priors(ocv_v=0.05, ocv_rough_v=0.02, r_rough=0.5, r_arrhenius=0.5), rounds=25
+        start, list(runs.values()), Priors(ocv_v=0.05, ocv_rough_v=0.02, r_rough=2.0, r_arrhenius=0.5), rounds=25
     )
 
 

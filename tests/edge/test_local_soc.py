@@ -23,7 +23,7 @@ from tests.support.frames import NS, T0_NS, frames
 
 PACK = load_pack("generic-nmc@4c2t60ah")
 LFP = load_pack("generic-lfp@4c2t60ah")
-CFG = replace(local_soc_config(PACK), table_v=0.005)  # as where the table is of this kind of cell
+CFG = replace(local_soc_config(PACK), table_v=0.005, table_soc=0.0)  # as where the table is of this kind of cell
 CELLS = np.array([0.60, 0.62, 0.65, 0.61])
 
 
@@ -65,6 +65,15 @@ def test_a_table_of_another_kind_of_cell_is_trusted_less() -> None:
     block = frames(np.arange(0, 1801.0, 10.0), cell_v=np.tile(_ocv(CELLS), (181, 1)))
     borrowed = local_soc.step(local_soc_config(PACK), fresh_state(CFG), block, None, T0_NS + 1800 * NS)[1]
     assert borrowed.std > 5 * _run(fresh_state(CFG), np.arange(0, 1801.0, 10.0))[1].std
+
+
+def test_the_error_that_all_voltages_share_is_told_until_the_fleet_has_spoken() -> None:
+    cfg, block = replace(CFG, table_soc=0.11), frames(np.arange(0, 1801.0, 10.0), cell_v=np.tile(_ocv(CELLS), (181, 1)))
+    state, own = local_soc.step(cfg, fresh_state(cfg), block, None, T0_NS + 1800 * NS)
+    assert 0.11 < own.std < 0.12
+    told, why = local_soc.taken(cfg, state, own.soc, 0.01, T0_NS + 1800 * NS)
+    assert why == ""
+    assert local_soc.told(cfg, told, T0_NS + 1800 * NS).std < 0.011
 
 
 def test_without_a_frame_nothing_is_known() -> None:
@@ -129,7 +138,7 @@ def test_a_bleed_empties_its_own_cell_and_keeps_rest_from_being_an_anchor() -> N
 
 
 def test_flat_voltages_move_what_was_counted_little_and_steep_ones_much() -> None:
-    cfg = replace(local_soc_config(LFP), table_v=0.005)
+    cfg = replace(local_soc_config(LFP), table_v=0.005, table_soc=0.0)
     for truth, trusts in ((0.05, True), (0.55, False)):
         state = fresh_state(cfg)._replace(
             cell_soc=np.full(4, truth + 0.1), anchor_std=0.05, spread_std=0.01, source=KEPT
@@ -275,6 +284,7 @@ def test_usable_is_what_the_emptiest_gives_and_the_fullest_takes() -> None:
     [
         ("bmw_i3_trips/bmw_i3_trips_10hz.parquet", "bmw-i3-60ah", 0.05),
         ("ev_faults/car1.parquet", "ev-faults-car1", 0.16),
+        ("ev_faults/car2.parquet", "ev-faults-car2", 0.33),  # its display is 17 % above its borrowed curve, on average
     ],
 )
 def test_on_a_recorded_car_it_stays_near_the_cars_own_and_knows_its_error(
@@ -289,7 +299,7 @@ def test_on_a_recorded_car_it_stays_near_the_cars_own_and_knows_its_error(
                 state, soc = local_soc.step(cfg, state, part, None, int(part.t_ns[-1]))
                 error = abs(soc.soc - float(part.context["soc_bms"][-1]))
                 errors.append(error)
-                inside.append(error < 3.0 * soc.std)
+                inside.append(error < 2.0 * soc.std)
         if len(errors) > 600:
             break
     assert np.nanmax(errors) < most
