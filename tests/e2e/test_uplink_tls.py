@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
-from cryptography.x509.oid import NameOID
 
 from edge.sender import Sender
 from edge.uplink import KafkaUplink
@@ -22,48 +16,14 @@ from tests.conftest import broker_possible
 from tests.support.broker import Cluster, free_ports, new_cluster
 from tests.support.edge_kafka import keep, lain, open_outbox, topics_for, until
 from tests.support.frames import frames
-
-
-@dataclass
-class Paper:
-    """A key and its certificate, in one PEM file."""
-
-    key: EllipticCurvePrivateKey
-    certificate: x509.Certificate
-    path: Path
-
-
-def _paper(folder: Path, name: str, by: Paper | None = None) -> Paper:
-    """Make a key with a certificate of an hour; `by` None: of itself, as an authority."""
-    key = generate_private_key(SECP256R1())
-    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(own)
-        .issuer_name(own if by is None else by.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(minutes=5))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key if by is None else by.key, hashes.SHA256())
-    )
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    plain = serialization.NoEncryption()
-    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    path = folder / f"{name}.pem"
-    path.write_bytes(secret + pem)
-    (folder / f"{name}.crt").write_bytes(pem)
-    return Paper(key, made, path)
+from tests.support.papers import Paper, paper
 
 
 @pytest.fixture
 def papers(tmp_path: Path) -> dict[str, Paper]:
-    authority = _paper(tmp_path, "authority")
-    return {name: _paper(tmp_path, name, authority) for name in ("broker", "gateway")} | {
-        "stranger": _paper(tmp_path, "stranger")
+    authority = paper(tmp_path, "authority")
+    return {name: paper(tmp_path, name, authority) for name in ("broker", "gateway")} | {
+        "stranger": paper(tmp_path, "stranger")
     }
 
 
