@@ -32,7 +32,9 @@ from schemas.wire import decode
 from schemas.wire_arrow import ARROW
 from tests.support.broker import Cluster
 from tests.support.edge_kafka import PATIENCE_S, Lain, keep, lain, open_outbox, topics_for, until, uplink
+from tests.support.fleet import SETTINGS, differences, drive, run
 from tests.support.frames import NS, frames
+from tests.support.history import history
 
 
 def _frames(seconds: np.ndarray, now_ns: int) -> FrameBlock:
@@ -188,6 +190,30 @@ def test_an_outage_keeps_history_and_live_frames_do_not_wait_for_it(kafka: Clust
     once = [decode(value, ARROW, "frames", 0, 0)[0] for value in {m.headers["id"]: m.value for m in sent}.values()]
     assert sorted(s for b in once if isinstance(b, FrameBlock) for s in b.seq.tolist()) == list(range(len(ids)))
     assert set(_cleaned(_read(kafka, topics, len(sent)))) == set(range(len(ids)))
+
+
+def test_what_an_outage_held_back_fills_its_gap_at_the_fleet_bit_for_bit(kafka: Cluster, tmp_path: Path) -> None:
+    """A gateway's outbox, the broker, the fleet's source and its steps: what holds is what a run in order says."""
+    topics, box = topics_for(kafka), open_outbox(tmp_path / "box")
+    sender = Sender(box, uplink(kafka, topics), SenderSettings(backfill_bytes=4000))
+    driven = drive(1, 0.4, 1.0)
+    driven = driven.with_frames(t_ns=driven.t_ns - driven.t_ns.max() + time.time_ns() // NS * NS)
+    parts = [driven.take(slice(at, at + 10)) for at in range(0, len(driven), 10)]
+    away = range(40, 100)  # ten minutes of 24
+    for number, part in enumerate(parts):
+        now_ns = int(part.t_ns.max())
+        keep(box, part, now_ns)
+        for _ in range(0 if number in away else 3):  # history goes in handfuls beside what is live
+            sender.step(now_ns)
+            time.sleep(0.002)
+    until(lambda: not any(box.waiting.values()), lambda: sender.step(int(driven.t_ns.max())))
+    sender.close()
+    sent = lain(kafka, topics, "backfill", "frames")
+    assert len(_topic(sent, "backfill")) >= len(away) - 4  # the last half minute of them is not history yet
+    got = run(_read(kafka, topics, len(driven)), SETTINGS)
+    assert "dead_letters" not in got
+    assert max(got["windows"]["revision"].to_pylist()) > 0
+    assert differences(history(run([driven], SETTINGS)), history(got)) == []
 
 
 def test_a_killed_sender_loses_nothing_and_its_repeats_have_their_ids(
