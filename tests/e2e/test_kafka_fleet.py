@@ -96,7 +96,7 @@ def _start(config: Path, folder: Path, done: Callable[[], bool], *, kill: bool) 
     with _run(config) as process:
         _both_up(folder, set())
         if kill:
-            time.sleep(3)
+            time.sleep(1.5)
             pids = _pids(folder)
             os.kill(max(pids), signal.SIGKILL)
             _both_up(folder, pids)

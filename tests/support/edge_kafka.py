@@ -64,7 +64,7 @@ def lain(kafka: Cluster, topics: dict[str, str], *roles: str) -> list[Lain]:
             at, until = begin, time.monotonic() + PATIENCE_S
             while at < end:
                 assert time.monotonic() < until
-                for message in reader.consume(500, 1.0):
+                for message in reader.consume(500, 0.1):
                     assert message.error() is None
                     value, key, offset = message.value(), message.key(), message.offset()
                     assert isinstance(value, bytes)
