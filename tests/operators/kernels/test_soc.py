@@ -153,6 +153,40 @@ def test_on_the_lfp_plateau_no_number_of_frames_makes_up_for_a_few_millivolts_in
     assert np.all(np.abs(out["z_med"] - 0.5) < 1.645 * out["soc_std"])
 
 
+def test_uncertainty_grows_on_the_lfp_plateau_and_not_where_the_curve_tells() -> None:
+    hours, dt = 10, 10.0
+    n = round(hours * 3600 / dt)
+    current = 5.0 * np.sign(np.sin(np.arange(n) * dt / 600.0))  # to and fro by 1 %
+    stds = {}
+    for chemistry in ("lfp", "nmc"):
+        pack = one_branch_pack(cells=1, probes=1, chemistry=chemistry)
+        truth = simulate(pack, current, dt, 0.5)
+        start = EstimateConfig(initial_soc=0.5, initial_soc_std=0.01)
+        out = run(pack, start, truth.cell_v, current + 0.003 * 50.0, dt)  # an offset of .3 % of capacity per hour
+        assert np.all(np.abs(out["z_med"] - truth.soc[:, 0])[1:] < 2.0 * out["soc_std"][1:])
+        stds[chemistry] = np.sqrt(out["soc_std"] ** 2 - out["d_soc_std"] ** 2)[[360, n // 2, n - 1]]
+    assert stds["lfp"][0] + 0.005 < stds["lfp"][1] < stds["lfp"][2] - 0.005
+    assert stds["nmc"][2] < 0.5 * stds["lfp"][2]
+
+
+def test_no_frame_resets_the_soc_whatever_the_vehicle_or_a_voltage_says() -> None:
+    n, rng = 3000, np.random.default_rng(5)
+    current = drive(n, seed=6)
+    truth = simulate(PACK, current, 1.0, 0.6)
+    v = truth.cell_v.copy()
+    v[rng.choice(n, 30)] += rng.normal(0.0, 0.5, (30, 1))
+    v[1000:1200] = np.nan
+    v[2000:] += 0.1  # a sensor that steps
+    bms = np.where(np.arange(n) % 500 < 250, 1.0, 0.0).astype(np.float32)
+    out = run(PACK, CFG, v, current, soc_bms=bms)
+    counted = 0.5 * (current[1:] + current[:-1]) / 3600.0 / 50.0
+    moved = np.abs(np.diff(out["z_med"]) - counted)
+    known = np.sqrt(np.maximum(out["soc_std"] ** 2 - out["d_soc_std"] ** 2, 0.0))[:-1]
+    known = np.where(np.isnan(known), out["soc_std"][:-1], known)
+    assert np.all(moved <= CFG.outlier * known + 5e-4)
+    assert moved.max() < 0.05
+
+
 def test_frames_ten_times_as_often_make_no_one_surer() -> None:
     ends = []
     for dt in (1.0, 10.0):
