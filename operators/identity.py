@@ -136,7 +136,8 @@ class IdentityStep(Step):
         r = float(agreement(known.pattern[k][None], seen)[0])
         if r >= cfg.same:
             state.strikes[s] = state.doubtful[s] = 0
-            self._learn(k, seen, level)
+            if r >= cfg.sure or known.seen[k] < cfg.settled:  # an estimator takes some charges to follow other cells
+                self._learn(k, seen, level)
             return k
         state.strikes[s] = state.strikes[s] + 1 if r < cfg.other else 0
         if state.strikes[s] < cfg.strikes:

@@ -20,7 +20,9 @@ class FingerprintConfig:
     """When two patterns are of one pack, and when of two."""
 
     same: float = 0.6  # correlation over the cells from which on they are
-    other: float = 0.3  # up to which they are not
+    other: float = 0.5  # below which they are not
+    sure: float = 0.9  # from which on a pattern that has settled still learns: what creeps away is another pack
+    settled: int = 8  # patterns, in which an estimator that knows nothing yet finds the cells
     margin: float = 0.2  # by which the best match must lead the second
     learned: int = 3  # patterns after which one is known
     strikes: int = 2  # patterns in a row that are another's
