@@ -269,3 +269,30 @@ def test_whatever_comes_the_final_limit_is_no_number_out_of_range_and_no_larger_
             assert 0 <= one.current_a <= other.current_a
             assert 0 <= one.power_w <= other.power_w + 1e-9
     assert local.t_ns == round((len(ticks) - 1) / 3 * S)
+
+
+_SOME = st.sampled_from([NAN, 3.5, 3.6, 3.61, 4.1])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.tuples(_SOME, _SOME), st.sampled_from([NAN, -5.0, 25.0]), st.sampled_from([NAN, 0.0, -30.0]),
+            st.sampled_from([NAN, 0.5, 0.99]), st.sampled_from([NO_LOAD, Load(100.0, 900.0)]),
+            st.sampled_from([FREELY, FREELY._replace(charge=ZERO)]),
+        ),
+        max_size=12,
+    )
+)  # fmt: skip
+def test_what_is_kept_from_tick_to_tick_changes_nothing(
+    ticks: list[tuple[tuple[float, float], float, float, float, Load, Verdict]],
+) -> None:
+    kept = anew = State()
+    cells, temps = (3.6, 3.6), (25.0,)
+    for k, (cell_v, temp_c, current_a, soc, load, verdict) in enumerate(ticks):
+        cells = cells if cell_v == cells else cell_v  # as sensing does: what did not come stays the same object
+        temps = temps if temps == (temp_c,) else (temp_c,)
+        now = sample(0.1 * k, cells, temps, current_a=scalar(current_a), soc=scalar(soc))
+        kept, one = limits(CFG, kept, now, load, verdict)
+        anew, other = limits(CFG, anew._replace(view=None, whole=None, load=None, rows=()), now, load, verdict)
+        assert one == other
