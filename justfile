@@ -83,6 +83,10 @@ accuracy *args: ready
 diagnosis *args: ready
     '{{ bin }}/ibms' bench diagnosis "$@"
 
+# What online anomaly models add where no detector has a name for what is wrong: `just anomaly --vehicles 12`
+anomaly *args: ready
+    '{{ bin }}/ibms' bench anomaly "$@"
+
 # The heavy form of the kill test: 60 × kill -9, nothing lost and nothing repeated; a gateway's uplink too, also over TLS
 kill-test *args: ready
     '{{ bin }}/pytest' tests/e2e/test_kill.py tests/e2e/test_kafka_kill.py tests/e2e/test_uplink_kafka.py \

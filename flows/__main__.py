@@ -277,12 +277,12 @@ def compare(
 def bench(
     stage: Annotated[str | None, typer.Argument(help="One stage; all by default.")] = None,
     data: Annotated[Path | None, typer.Option(help="Recorded data (IBMS_DATA).")] = None,
-    vehicles: Annotated[int, typer.Option(min=2, help="Of each simulated fault, for diagnosis.")] = 50,
+    vehicles: Annotated[int, typer.Option(min=2, help="Of each simulated fault, for diagnosis and anomaly.")] = 50,
     healthy: Annotated[int, typer.Option(min=1, help="Vehicles without a fault for a month, for diagnosis.")] = 60,
     bootstrap: Annotated[str | None, typer.Option(help="Broker for the stage kafka; one is started else.")] = None,
     json: Json = False,
 ) -> None:
-    """Measure speed stage by stage; `kafka` on a broker; `accuracy` on recordings; `diagnosis` on simulated faults."""
+    """Measure speed stage by stage; `kafka` on a broker; `accuracy` on recordings; `diagnosis`, `anomaly` on faults."""
     from flows.bench.report import run_bench  # noqa: PLC0415 - see demo
 
     run_bench(stage, data, vehicles, healthy, as_json=json, bootstrap=bootstrap)

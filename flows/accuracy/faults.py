@@ -63,9 +63,14 @@ CASES = (
         from_h=120.0,
         ramp_h=720.0,
     ),
-    Case("cooling_off", "cooling_fault", "cooling", 1.0, shows_k=1.0),
-    Case("bias_20_mv", "sensor_bias", "cell_sensor", 0.02, "cell_v"),
-    Case("probe_stuck", "stuck_value", "temperature_sensor", 0.0, "temp_c", shows_k=1.0),
+    Case("cooling_off", "cooling_fault", "cooling", 1.0, shows_k=1.0, sleep=False),
+    Case("cooling_off_sleeping", "cooling_fault", "cooling", 1.0, shows_k=1.0),
+    Case("bias_20_mv", "sensor_bias", "cell_sensor", 0.02, "cell_v", sleep=False),
+    Case("bias_20_mv_down", "sensor_bias", "cell_sensor", -0.02, "cell_v", sleep=False),
+    Case("bias_20_mv_sleeping", "sensor_bias", "cell_sensor", 0.02, "cell_v"),
+    Case("capacity_10_pct_lost", "capacity_loss", "capacity_loss", 0.1, hours=192.0, sleep=False),
+    Case("probe_stuck", "stuck_value", "temperature_sensor", 0.0, "temp_c", shows_k=1.0, sleep=False),
+    Case("probe_stuck_sleeping", "stuck_value", "temperature_sensor", 0.0, "temp_c", shows_k=1.0),
     Case("probe_3_k_warmer", "sensor_bias", "temperature_sensor", 3.0, "temp_c"),
 )
 
@@ -84,6 +89,7 @@ class Score:
 
     delay_h: NDArray[np.float64]  # by vehicle in which the fault showed; inf where it was not found
     threshold_h: NDArray[np.float64]  # the same by fixed thresholds
+    first: dict[str, int]  # of those found, by kind that the incident had at first
     named: int  # of those found, vehicles whose incident at last names the right cause as the likeliest
     votes: dict[str, int]  # of those found, whose incident a kind that only votes has joined
     others: int  # incidents that are not about the fault
@@ -111,11 +117,13 @@ def score(case: Case, vehicles: int, seed: int = SEED) -> Score:
     began = {f.vehicle: cfg.start_ns + int(f.start_s * 1e9) for f in faults}
     shows = _shown(cfg, case.shows_k) if case.shows_k else began
     delay, threshold, named, others = [], [], 0, 0
+    first: Counter[str] = Counter()
     votes = dict.fromkeys(VOTES, 0)
     for fault in faults:
         mine = [t for t in told if t.vehicle_id == vehicle_id(fault.vehicle)]
         about = [t for t in mine if _is_about(t, fault) and t.updated_ns >= began[fault.vehicle]]
         others += len({t.id for t in mine} - {t.id for t in about})
+        first.update(t.kind for t in about[:1])
         named += bool(about) and about[-1].cause == case.cause
         for vote in about[-1].votes if about else ():
             votes[vote] += 1
@@ -123,7 +131,7 @@ def score(case: Case, vehicles: int, seed: int = SEED) -> Score:
             delay.append(_hours(about[0].updated_ns if about else None, shows[fault.vehicle]))
             threshold.append(_hours(crossed.first(fault.vehicle, began[fault.vehicle]), shows[fault.vehicle]))
     months = vehicles * case.hours / _HOURS_PER_MONTH
-    return Score(np.array(delay), np.array(threshold), named, votes, others, months)
+    return Score(np.array(delay), np.array(threshold), dict(first.most_common()), named, votes, others, months)
 
 
 def false_incidents(
@@ -195,8 +203,9 @@ def figures(vehicles: int, healthy: int, note: Callable[[str], None] = lambda _:
         others, months = others + s.others, months + s.pack_months
         found[f"{case.name}_found_pct"] = 100.0 * float(np.isfinite(s.delay_h).mean())
         found[f"{case.name}_median_delay_h"] = float(np.median(s.delay_h))
-        hits = max(int(np.isfinite(s.delay_h).sum()), 1)
+        hits = max(sum(s.first.values()), 1)
         found[f"{case.name}_cause_named_pct"] = 100.0 * s.named / hits
+        found |= {f"{case.name}_first_told_as_{kind}_pct": 100.0 * n / hits for kind, n in s.first.items()}
         found |= {f"{case.name}_{vote}_votes_pct": 100.0 * n / hits for vote, n in s.votes.items()}
         found[f"{case.name}_threshold_median_delay_h"] = float(np.median(s.threshold_h))
         if case.ramp_h:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import orjson
@@ -38,33 +38,44 @@ class Told:
 
 def incidents_of(blocks: Iterable[FrameBlock], models: tuple[str, ...]) -> list[Told]:
     """Run the fleet flow over `blocks` and give every revision of every incident, in order of time."""
+    return told_by(blocks, models, lambda _: None)
+
+
+def told_by(
+    blocks: Iterable[FrameBlock], models: tuple[str, ...], windows: Callable[[pa.RecordBatch], None]
+) -> list[Told]:
+    """Do the same, and hand over the closed windows as they come."""
     told: list[Told] = []
 
     def items() -> Iterator[Item]:
         return gather(blocks)
 
     settings = FleetSettings(shards=SHARDS)
-    flow = fleet.build(settings, ReplaySource(items), _Keep(told), models)
+    flow = fleet.build(settings, ReplaySource(items), _Keep(told, windows), models)
     run_flow(flow, RecoverySettings(), settings.shards)
     return sorted(told, key=lambda t: (t.updated_ns, t.vehicle_id, t.id))
 
 
 class _Keep(DynamicSink[tuple[str, LakeItem]]):
-    def __init__(self, told: list[Told]) -> None:
-        self._told = told
+    def __init__(self, told: list[Told], windows: Callable[[pa.RecordBatch], None]) -> None:
+        self._told, self._windows = told, windows
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Kept:
-        return _Kept(self._told)
+        return _Kept(self._told, self._windows)
 
 
 class _Kept(StatelessSinkPartition[tuple[str, LakeItem]]):
-    def __init__(self, told: list[Told]) -> None:
-        self._told = told
+    def __init__(self, told: list[Told], windows: Callable[[pa.RecordBatch], None]) -> None:
+        self._told, self._windows = told, windows
 
     def write_batch(self, items: list[tuple[str, LakeItem]]) -> None:
         for _, item in items:
-            if not isinstance(item, Tick) and item[0] == "incidents":
+            if isinstance(item, Tick):
+                continue
+            if item[0] == "incidents":
                 self._told += _rows(item[1])
+            elif item[0] == "windows":
+                self._windows(item[1])
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[Told]:

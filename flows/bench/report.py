@@ -16,7 +16,7 @@ from rich.table import Table
 
 from flows.accuracy.ev_faults import weak_cells
 from flows.accuracy.lg_hg2 import mean_rmse_pct, soc_lg_hg2
-from flows.accuracy.report import run_accuracy, run_diagnosis
+from flows.accuracy.report import run_accuracy, run_anomaly, run_diagnosis
 from flows.bench import models, prognostics, speed, training
 from flows.bench.kafka import Sizes as KafkaSizes
 from flows.bench.kafka import run_kafka
@@ -164,8 +164,9 @@ def run_bench(
 ) -> None:
     """Run one stage or all, and print the figures; recordings are looked for in `data`, else in IBMS_DATA.
 
-    `accuracy`, `diagnosis` and `kafka` run only where they are asked for.  `vehicles` and `healthy` say how many are
-    simulated for `diagnosis`; `kafka` runs on the broker at `bootstrap`, else on one that it starts.
+    `accuracy`, `anomaly`, `diagnosis` and `kafka` run only where they are asked for.  `vehicles` and `healthy` say how
+    many are simulated for `diagnosis`, the first also for `anomaly`; `kafka` runs on the broker at `bootstrap`, else
+    on one that it starts.
     """
     if stage == "kafka":
         run_kafka(bootstrap, KafkaSizes(), as_json=as_json)
@@ -179,6 +180,9 @@ def run_bench(
         return
     if stage == "diagnosis":
         run_diagnosis(vehicles, healthy, as_json=as_json)
+        return
+    if stage == "anomaly":
+        run_anomaly(vehicles, as_json=as_json)
         return
     figures = measure(stage, recordings, Sizes())
     if as_json:
@@ -194,7 +198,7 @@ def measure(stage: str | None, data: Path, sizes: Sizes) -> dict[str, Any]:
     have them.  Raises ConfigError.
     """
     if stage is not None and stage not in STAGES:
-        msg = f"stage must be accuracy, diagnosis, kafka or one of {', '.join(STAGES)}; got {stage}"
+        msg = f"stage must be accuracy, anomaly, diagnosis, kafka or one of {', '.join(STAGES)}; got {stage}"
         raise ConfigError(msg)
     console = Console(stderr=True, highlight=False)
     figures: dict[str, Any] = {}

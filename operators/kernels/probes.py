@@ -22,7 +22,8 @@ from schemas.quality import FROZEN
 
 _OFFSET, _STUCK = INDEX["probe_offset"], INDEX["stuck_probe"]
 _CLEAR_S = 1800.0
-_OFFSET_RAISED, _STUCK_RAISED = 1, 2  # bits of probe_flags
+_OFFSET_RAISED, _STUCK_RAISED, _LEFT = 1, 2, 4  # bits of probe_flags
+_LAG = 0.4  # share of what a pack has warmed in half an hour by which a sound probe may be behind
 _TERMS = 3  # offset, heat, warming
 
 
@@ -44,6 +45,8 @@ class ProbesConfig:
     alone_s: float = 3600.0  # looks within this time share the weight of one
     memory_s: float = 20 * 86_400.0
     stuck_c: float = 5.0  # the median moved this far while the probe read one value
+    still_c: float = 1.5  # the same where the probe has left its own normal by as much and more than `still_sigmas`
+    still_sigmas: float = 3.0
 
     def __post_init__(self) -> None:
         if self.capacity_ah <= 0:
@@ -98,6 +101,7 @@ def step(cfg: ProbesConfig, state: ProbesState, block: FrameBlock) -> Found:
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, block.temp_c,
         1.0 / cfg.capacity_ah, cfg.look_s, cfg.warm_c, cfg.cold_c, cfg.sigmas, cfg.for_s, cfg.noise_c**2,
         priors * priors / cfg.noise_c**2, cfg.tau_s, cfg.alone_s, cfg.memory_s, cfg.stuck_c,
+        cfg.still_c, cfg.still_sigmas,
         state.last_c, state.mark_c, state.normal_c, state.probe_acc, state.probe_flags, state.look_ns, state.heat,
         state.slow_c, state.noise_c2, state.cov,
     )  # fmt: skip
@@ -108,7 +112,7 @@ def _walk(
     start, whole, real, count,
     slot, t_ns, dt_s, lane, quality, current_a, temp_c,
     per_ah, look_s, warm_c, cold_c, sigmas, for_s, noise0, prior, tau_s, alone_s, memory_s, stuck_c,
-    last_c, mark_c, normal_c, probe_acc, flags, look_ns, heat, slow_c, noise_c2, cov,
+    still_c, still_sigmas, last_c, mark_c, normal_c, probe_acc, flags, look_ns, heat, slow_c, noise_c2, cov,
 ):  # fmt: skip
     probes = temp_c.shape[1]
     scratch = np.empty(probes, np.float32)
@@ -178,7 +182,11 @@ def _walk(
                 last_c[s, p] = v
                 mark_c[s, p] = middle
             moved = abs(middle - mark_c[s, p])
-            if (stuck and changed) or (not stuck and moved >= stuck_c):
+            lag = _LAG * abs(x[2])
+            left = moved >= still_c and abs(e) >= max(0.8 * moved, still_sigmas * scale + lag)
+            again = left and flags[s, p] & _LEFT != 0  # one look alone may be a lag
+            flags[s, p] = flags[s, p] | _LEFT if left else flags[s, p] & ~_LEFT
+            if (stuck and changed) or (not stuck and (moved >= stuck_c or again)):
                 flags[s, p] ^= _STUCK_RAISED
                 level = 0 if stuck else 2
                 emit(whole, real, count, n, _STUCK, PROBE, p, level, t, v, moved, np.nan)

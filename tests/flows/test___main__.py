@@ -61,7 +61,7 @@ def test_a_group_without_a_command_shows_its_help(ibms: Ibms, group: str) -> Non
         ("train anomaly --lake none --until then", "--until must be a time"),
         ("query --lake none", "no lake in none"),
         ("compare none other", "no lake in none"),
-        ("bench nothing", "stage must be accuracy, diagnosis, kafka or one of fleet_10k"),
+        ("bench nothing", "stage must be accuracy, anomaly, diagnosis, kafka or one of fleet_10k"),
         ("bench soc --data none", "--data must be a directory of recordings with lg_hg2 in it; got none"),
     ],
 )

@@ -17,12 +17,19 @@ def within(name: str, value: float) -> bool:
     return bounds[0] <= value <= bounds[1]
 
 
-@pytest.mark.parametrize("name", ["short_10_ohm", "cooling_off", "bias_20_mv", "probe_stuck"])
+@pytest.mark.parametrize("name", ["short_10_ohm", "cooling_off", "bias_20_mv_down"])
 def test_a_fault_is_found_in_its_time_and_no_other_part_is_blamed(name: str) -> None:
     score = faults.score(CASES[name], 8)
     assert within(f"{name}_median_delay_h", float(np.median(score.delay_h)))
     assert score.others <= 1
     assert score.named >= 0.75 * np.isfinite(score.delay_h).sum()
+    assert name == "short_10_ohm" or "leak" not in score.first
+
+
+def test_a_stuck_probe_is_found_long_before_it_is_as_far_off_as_no_sound_one_ever_is() -> None:
+    score = faults.score(CASES["probe_stuck"], 8)
+    assert np.median(score.delay_h) < 0.5
+    assert np.isfinite(score.delay_h).all()
 
 
 def test_fixed_thresholds_find_a_short_a_day_later() -> None:

@@ -24,6 +24,6 @@ def test_goals_are_those_of_the_design() -> None:
 
 
 def test_an_unknown_stage_is_refused_with_the_known_ones(tmp_path: pytest.TempPathFactory) -> None:
-    want = f"stage must be accuracy, diagnosis, kafka or one of {', '.join(STAGES)}; got x"
+    want = f"stage must be accuracy, anomaly, diagnosis, kafka or one of {', '.join(STAGES)}; got x"
     with pytest.raises(ConfigError, match=want):
         measure("x", tmp_path, Sizes())  # type: ignore[arg-type] # nothing is looked for
