@@ -24,6 +24,7 @@ _OFFSET, _STUCK = INDEX["probe_offset"], INDEX["stuck_probe"]
 _CLEAR_S = 1800.0
 _OFFSET_RAISED, _STUCK_RAISED, _LEFT = 1, 2, 4  # bits of probe_flags
 _LAG = 0.4  # share of what a pack has warmed in half an hour by which a sound probe may be behind
+_MINUTE_NS = 60_000_000_000
 _TERMS = 3  # offset, heat, warming
 
 
@@ -65,6 +66,7 @@ class ProbesState:
 
     last_c: NDArray[np.float32]  # (S, P) NaN before the first
     mark_c: NDArray[np.float32]  # (S, P) the pack's median when the probe last changed
+    mark_min: NDArray[np.int32]  # (S, P) and that time, minutes since 1970
     normal_c: NDArray[np.float32]  # (S, P, _TERMS) own normal
     probe_acc: NDArray[np.float32]  # (S, P) debounce
     probe_flags: NDArray[np.uint8]  # (S, P)
@@ -81,6 +83,7 @@ class ProbesState:
         return cls(
             np.full(each, np.nan, f4),
             np.full(each, np.nan, f4),
+            np.zeros(each, np.int32),
             np.zeros((*each, _TERMS), f4),
             np.zeros(each, f4),
             np.zeros(each, np.uint8),
@@ -102,8 +105,8 @@ def step(cfg: ProbesConfig, state: ProbesState, block: FrameBlock) -> Found:
         1.0 / cfg.capacity_ah, cfg.look_s, cfg.warm_c, cfg.cold_c, cfg.sigmas, cfg.for_s, cfg.noise_c**2,
         priors * priors / cfg.noise_c**2, cfg.tau_s, cfg.alone_s, cfg.memory_s, cfg.stuck_c,
         cfg.still_c, cfg.still_sigmas,
-        state.last_c, state.mark_c, state.normal_c, state.probe_acc, state.probe_flags, state.look_ns, state.heat,
-        state.slow_c, state.noise_c2, state.cov,
+        state.last_c, state.mark_c, state.mark_min, state.normal_c, state.probe_acc, state.probe_flags, state.look_ns,
+        state.heat, state.slow_c, state.noise_c2, state.cov,
     )  # fmt: skip
 
 
@@ -112,7 +115,7 @@ def _walk(
     start, whole, real, count,
     slot, t_ns, dt_s, lane, quality, current_a, temp_c,
     per_ah, look_s, warm_c, cold_c, sigmas, for_s, noise0, prior, tau_s, alone_s, memory_s, stuck_c,
-    still_c, still_sigmas, last_c, mark_c, normal_c, probe_acc, flags, look_ns, heat, slow_c, noise_c2, cov,
+    still_c, still_sigmas, last_c, mark_c, mark_min, normal_c, probe_acc, flags, look_ns, heat, slow_c, noise_c2, cov,
 ):  # fmt: skip
     probes = temp_c.shape[1]
     scratch = np.empty(probes, np.float32)
@@ -180,7 +183,7 @@ def _walk(
             changed = v != last_c[s, p]
             if changed:
                 last_c[s, p] = v
-                mark_c[s, p] = middle
+                mark_c[s, p], mark_min[s, p] = middle, t // _MINUTE_NS
             moved = abs(middle - mark_c[s, p])
             lag = _LAG * abs(x[2])
             left = moved >= still_c and abs(e) >= max(0.8 * moved, still_sigmas * scale + lag)
@@ -189,7 +192,8 @@ def _walk(
             if (stuck and changed) or (not stuck and (moved >= stuck_c or again)):
                 flags[s, p] ^= _STUCK_RAISED
                 level = 0 if stuck else 2
-                emit(whole, real, count, n, _STUCK, PROBE, p, level, t, v, moved, np.nan)
+                since = mark_min[s, p] * _MINUTE_NS
+                emit(whole, real, count, n, _STUCK, PROBE, p, level, since, v, moved, np.nan)
         grow = 1.0 + since_s / memory_s
         for j in range(_TERMS):
             for k in range(_TERMS):

@@ -71,6 +71,17 @@ def test_a_probe_that_stands_still_while_its_pack_moves_is_named_until_it_moves(
     assert found[1][0] == at + 700
 
 
+def test_a_probe_that_stands_still_is_told_from_when_it_last_moved_and_before_it_is_far_off() -> None:
+    temp, amps = days(3)
+    at = int(2.0 * 86_400 / DT)
+    temp[at:, 5] = temp[at, 5]
+    block = enriched(np.arange(len(amps)) * DT, probes=8, temp_c=temp, current_a=amps)
+    whole, real = kernel.step(CFG, kernel.ProbesState.empty(1, 16, 8), block)
+    first = int(np.flatnonzero(whole[:, 1] == kernel._STUCK)[0])
+    assert abs(int(whole[first, 5]) - int(block.t_ns[at])) < 3600 * 10**9
+    assert CFG.still_c <= real[first, 1] < CFG.stuck_c
+
+
 def test_frozen_and_backfilled_frames_teach_nothing() -> None:
     temp, amps = days(1)
     for columns in ({"quality": FROZEN}, {"lane": 1}):
