@@ -33,6 +33,7 @@ _KIND = np.array(
     ]
 )
 _CLEAR_S = 900.0
+_STANDS_C = 0.02  # C-rate
 _FULL = 0.995  # a report that a person reads as 100 %
 
 
@@ -154,7 +155,11 @@ def _walk(
                 grade[SUM], normal[SUM] = 1, np.nan
             if soc_bms[n] == soc_bms[n]:
                 moved = current_a[n] * dt_s[n] * per_as if dt_s[n] <= report_gap_s else np.nan
-                _audit(s, soc_bms[n], moved, reports, report, report_in, report_moved, sign, grade, value, normal)
+                # The current of a pack that stands is no larger than the sensor's error: hours of it are no charge.
+                flows = moved if abs(current_a[n]) * per_as * 3600.0 > _STANDS_C else moved * 0.0
+                _audit(
+                    s, soc_bms[n], moved, flows, reports, report, report_in, report_moved, sign, grade, value, normal
+                )
             if not quality[n] & SWEEP_SKEW and v_med[n] == v_med[n]:
                 low, high = v_low[n], v_high[n]
                 # A pair of neighbours with opposite signs and no sum: what lies between them is a wire.
@@ -212,9 +217,10 @@ def _walk(
 
 
 @njit(cache=True, error_model="numpy")
-def _audit(s, told, moved, reports, report, report_in, report_moved, sign, grade, value, normal):
+def _audit(s, told, moved, flows, reports, report, report_in, report_moved, sign, grade, value, normal):
     """Hold the SOC that pack `s` reports, `told`, against the charge counted since its last report, `moved` (NaN: not).
 
+    `flows` is the same, 0 where the pack stands.
     `reports`: how far it may jump beside that charge, what may flow in after it says full, and what may move while
     it stands still; wide enough for a vehicle that rounds, and for a capacity that has aged.
     """
@@ -224,12 +230,12 @@ def _audit(s, told, moved, reports, report, report_in, report_moved, sign, grade
     if counted == counted:
         sign[REPORT] = 1 if abs(told - counted) > reports[0] else -1
     known, full = moved == moved, told >= _FULL and report[s] >= _FULL
-    report_in[s] = max(report_in[s] + moved, 0.0) if known and full else 0.0
+    report_in[s] = max(report_in[s] + flows, 0.0) if known and full else 0.0
     sign[FULL] = 1 if report_in[s] > reports[1] else -1
     value[FULL], normal[FULL] = report_in[s], reports[1]
     # what flows in while it says full is the check above
-    still = known and told == report[s] and not (full and report_moved[s] + moved > 0.0)
-    report_moved[s] = report_moved[s] + moved if still else 0.0
+    still = known and told == report[s] and not (full and report_moved[s] + flows > 0.0)
+    report_moved[s] = report_moved[s] + flows if still else 0.0
     sign[STILL] = 1 if abs(report_moved[s]) > reports[2] else -1
     value[STILL], normal[STILL] = abs(report_moved[s]), reports[2]
     report[s] = told
