@@ -20,6 +20,7 @@ KIND_NAMES = sorted(kind.name for kind in KINDS)
         ({"capacity": 0.08, "cell_undervoltage": 2.9}, "capacity_loss"),
         ({"sense_wire": 0.1, "cell_spread": 0.05}, "sense_wire"),
         ({"sense_wire": 0.1, "resistance": 1.0, "cell_spread": 0.05}, "sense_wire"),
+        ({"sense_wire": 0.1, "resistance": 1.0}, "sense_wire"),
         ({"cell_offset": -0.02, "cell_step": -0.016}, "cell_sensor"),
         ({"thermal_event": 80.0}, "self_discharge"),
         ({"thermal_event": 80.0, "cell_undervoltage": 1.0}, "self_discharge"),
