@@ -164,6 +164,7 @@ class WindowStep(Step):
             "soc_source": d["soc_source"][rows],
             "ocv_borrowed": np.full(n, self._pack.ocv_source == "borrowed"),
             "soe_kwh": d["soe_kwh"][rows],
+            "soe_std_kwh": d["soe_std_kwh"][rows],
             "capacity_ah": d["capacity_ah"][rows],
             "soc_cell": soc_cell,
             "r0_cell_ohm": r0,

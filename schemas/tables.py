@@ -99,6 +99,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     soc_source i8 0 cells, 1 pack voltage
     ocv_borrowed bool the OCV curve was measured on another pack
     soe_kwh f32 energy left above the discharge limit
+    soe_std_kwh f32 its standard deviation
     capacity_ah f32 usable pack capacity
     soc_cell f32[] SOC of each cell group
     r0_cell_ohm f32[] R0 of each cell group
