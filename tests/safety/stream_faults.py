@@ -64,7 +64,8 @@ SPOILED = (
             {"invalid/RSL/over/any": 10.0}),
     Spoiled("a cell repeats", "car1 drives", _of("stuck_value", 0.0, "cell_v", _CELL), {}),
     Spoiled("the current repeats, and there is no second sensor", "car1 drives",
-            _of("stuck_value", 0.0, "current_a"), {}),
+            _of("stuck_value", 0.0, "current_a"),  # the pack's voltage has gone up and down four times by then
+            {"invalid/RSL/over/any": 124.0, "invalid/MSL/over/any": 124.0}),
     Spoiled("a sense wire is open", "car1 drives", _of("open_sense_wire", 0.6, subject=_CELL),
             {"cell_v/MSL/over/any": 0, "cell_dev_v/RSL/over/any": 0}),
     Spoiled("15 of 96 cells are missing", "car1 drives", _of("missing_cells", 15.0, subject=_CELL),
