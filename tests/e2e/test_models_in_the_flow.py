@@ -27,12 +27,13 @@ from tests.support.sessions import MODEL, NEW_AH, charges, cut
 PACK = load_pack(MODEL)
 DAY_NS = 86_400 * 10**9
 T0_S = T0_NS / 1e9
-CELLS_LEARNED, CELLS_FIELD = 10, 3
+FIELD = (2, 6, 10)  # of the cells: lives of the protocols that the others went through too
+CELLS_FIELD = len(FIELD)
 
 
 @pytest.fixture(scope="module")
 def lab(data_dir: Path) -> Charges:
-    """Cells of the set XJTU whose columns the field has too; the first ones are learned from."""
+    """Every third cell of the set XJTU, in the columns that the field has too."""
     whole = read_sets(data_dir, ["XJTU"])["XJTU"]
     columns = [k for k, name in enumerate(whole.columns) if name in COLUMNS]
     whole = replace(whole, columns=tuple(whole.columns[k] for k in columns), x=whole.x[:, columns])
@@ -66,8 +67,9 @@ def train(out: Path, known: Charges, seed: int) -> tuple[Model, Model]:
 def models(lab: Charges, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[Model, Model]]]:
     """Champion and challenger of each kind: the second learned from fewer cells."""
     out = tmp_path_factory.mktemp("models")
-    first = train(out, part(lab, np.unique(lab.cell)[:CELLS_LEARNED], 3), 1)
-    second = train(out, part(lab, np.unique(lab.cell)[:CELLS_LEARNED:2], 4), 2)
+    learned = np.delete(np.unique(lab.cell), FIELD)
+    first = train(out, part(lab, learned, 3), 1)
+    second = train(out, part(lab, learned[::2], 4), 2)
     pairs = {one.about.name: (one, other) for one, other in zip(first, second, strict=True)}
     places: Any = {n: {"champion": a.sha, "challenger": b.sha, "before": []} for n, (a, b) in pairs.items()}
     registry._write(out, places)
@@ -79,8 +81,7 @@ def field(lab: Charges) -> tuple[Rows, np.ndarray]:
 
     A pack holds what the cell held, in proportion, and each charge has the cell's curve at the pack's size.
     """
-    cells = np.unique(lab.cell)[CELLS_LEARNED : CELLS_LEARNED + CELLS_FIELD]
-    one = part(lab, cells)
+    one = part(lab, np.unique(lab.cell)[list(FIELD)])
     size, start = PACK.nominal_ah / one.nominal_ah, np.repeat(one.nth(), 2)
     shift = dict(_FULL_V)["XJTU"] - full_v(PACK)
     curve: dict[str, Any] = {"top_s": 1.0}
