@@ -211,6 +211,9 @@ def compact(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(f"CALL ducklake_delete_orphaned_files('lake', older_than => {old})")  # of publishes that were killed
 
 
+_PASSES = ("disk I/O error", "disk is full")  # SQLite's words, where the disk of the catalog has no room
+
+
 def _connect() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     _load(con, "sqlite_scanner")
@@ -229,6 +232,8 @@ def _attach(
     try:
         con.execute(f"ATTACH {_text(f'ducklake:sqlite:{catalog}')} AS {name} ({', '.join(options)})")
     except duckdb.Error as error:
+        if any(text in str(error) for text in _PASSES):
+            raise  # as where it happens to a lake that is open: another start may find room
         msg = f"cannot open the lake {catalog.parent}: {str(error).splitlines()[0]}"
         raise LakeError(msg) from None
     if _encrypted(con, name):

@@ -163,3 +163,15 @@ def test_pack_hash_is_filled_where_a_step_did_not(tmp_path: Path) -> None:
     publish(tmp_path, [windows(1, pack="A"), windows(1, pack="B")])
     rows = ask(tmp_path, "SELECT pack_id, pack_hash, pack_file, code_version, params FROM windows ORDER BY 1")
     assert rows == [(p, hash64(p), "abc", "1", "p") for p in "AB"]
+
+
+class _NoRoom:
+    def execute(self, statement: str) -> None:
+        msg = f"Failed to probe DuckLake metadata: disk I/O error ({statement})"
+        raise duckdb.OperationalError(msg)
+
+
+def test_a_disk_without_room_is_no_fault_of_the_lake(tmp_path: Path) -> None:
+    """A LakeError would end a supervised run for good, where another start may find room."""
+    with pytest.raises(duckdb.OperationalError, match="disk I/O error"):
+        ducklake._attach(_NoRoom(), tmp_path / "catalog.sqlite", "lake", read_only=False)  # type: ignore[arg-type] # its one method
