@@ -101,9 +101,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
     soe_kwh f32 energy left above the discharge limit
     soe_std_kwh f32 its standard deviation
     capacity_ah f32 usable pack capacity
+    capacity_std_ah f32 its standard deviation
+    r0_std_ohm f32 standard deviation of the R0 that all cell groups share
     soc_cell f32[] SOC of each cell group
     r0_cell_ohm f32[] R0 of each cell group
     capacity_cell_ah f32[] capacity of each cell group
+    soc_cell_std f32 standard deviation of a cell group's SOC against the median
+    r0_cell_std_ohm f32 the same of its R0
+    capacity_cell_std_ah f32 the same of its capacity
     temp_c f32[] each probe
     withdrawn bool the corrected history has no such record
 """

@@ -122,7 +122,8 @@ def _plain(cfg: EstimateConfig) -> Any:  # noqa: ANN401 - a tuple with the names
 _F64 = ("soc", "z_med")
 _F32 = (
     "soc_std", "r0_ohm", "v_med", "innov_v", "innov_std_v", "soe_kwh", "soe_std_kwh", "d_soc_std", "d_r0_std",
-    "d_q_std", "capacity_ah", "q_med_ah", "current_offset_a", "current_offset_std_a", *power.STD_NAMES, *power.NAMES,
+    "d_q_std", "capacity_ah", "q_med_ah", "current_offset_a", "current_offset_std_a", "r0_std_ohm", "capacity_std_ah",
+    *power.STD_NAMES, *power.NAMES,
 )  # fmt: skip
 _I8 = ("soc_source", *power.LIMIT_NAMES)
 _I16 = ("soc_low_cell", "soc_high_cell", "sop_discharge_cell", "sop_charge_cell")
@@ -130,8 +131,8 @@ _CELLS = ("d_soc", "d_r0", "d_q", "resid_v")
 _SOC, _Z_MED = range(2)
 (
     _SOC_STD, _R0, _V_MED, _INNOV, _INNOV_STD, _SOE, _SOE_STD, _D_SOC_STD, _D_R0_STD, _D_Q_STD, _CAPACITY, _Q_MED,
-    _OFFSET, _OFFSET_STD, _SOP_STD,
-) = range(15)  # fmt: skip
+    _OFFSET, _OFFSET_STD, _R0_STD, _CAPACITY_STD, _SOP_STD,
+) = range(17)  # fmt: skip
 _SOP = _SOP_STD + 2
 _SOURCE, _LIMIT = range(2)
 _LOW, _HIGH, _OUT_CELL, _IN_CELL = range(4)
@@ -301,6 +302,8 @@ def _walk(
         rest = at[OCV] + pack.hysteresis_v * core[soc.H] + core[soc.BIAS]
         std_v = math.sqrt(at[DOCV] * at[DOCV] * (core[soc.P_ZZ] + spread) + core[soc.P_BB])
         std_r = math.sqrt(core[soc.P_SS]) / (1.0 + scale)
+        std_q = math.sqrt(core[soc.P_QQ]) / (1.0 + core[soc.FADE])
+        f32[_R0_STD, n], f32[_CAPACITY_STD, n] = f32[_R0, n] * std_r, f32[_CAPACITY, n] * std_q
         charge_now, discharge_now = power.allowed(temp_c, n, charge_share, discharge_share)
         first, last = -1, -1  # cell groups that bind
         for p in range(power.PULSES):
@@ -332,8 +335,8 @@ def _walk(
         volts = power.soe(table, r_to, z, max(left - cfg.reserve_soc, 0.0), temp, scale, drain, loss_v, pack.v_min, at)
         f32[_SOE, n] = volts * capacity_ah * pack.cells * 1e-3
         std_z = at_ocv * capacity_ah * pack.cells * 1e-3 * f32[_SOC_STD, n]
-        std_q = f32[_SOE, n] * math.sqrt(core[soc.P_QQ]) / (1.0 + core[soc.FADE])
-        f32[_SOE_STD, n] = math.sqrt(std_z * std_z + std_q * std_q)
+        std_e = f32[_SOE, n] * std_q
+        f32[_SOE_STD, n] = math.sqrt(std_z * std_z + std_e * std_e)
 
 
 @njit(cache=True, error_model="numpy")

@@ -61,6 +61,8 @@ def _states() -> Rows:
     data: dict[str, Any] = {k: np.full((n, 5), v, np.float32) for k, v in cells.items()}
     data["r0_cell_ohm"][1, 3] *= 1.5
     data["capacity_cell_ah"][0, 0] *= 0.75
+    stds = {"soc_cell_std": 0.01, "r0_cell_std_ohm": 0.0001, "capacity_cell_std_ah": 3.0}
+    data |= {k: np.full(n, v, np.float32) for k, v in stds.items()}
     return Rows("states", "m", PACKS, PACKS, np.arange(2, dtype=np.int32), data | {"t_ns": np.full(n, T0_NS)})
 
 
@@ -229,6 +231,17 @@ def test_worst_cells_names_the_cells_that_stand_out_counted_from_one(lake: Path)
     assert len(worst) == 10
     assert (worst[0]["pack_id"], worst[0]["cell"], round(worst[0]["r0_over_median"], 6)) == ("B", 4, 0.5)
     assert (worst[1]["pack_id"], worst[1]["cell"], round(worst[1]["capacity_over_median"], 6)) == ("A", 1, -0.25)
+
+
+def test_imbalance_is_three_numbers_each_with_an_interval_and_the_cell_that_makes_it(lake: Path) -> None:
+    a, b = rows(lake, "SELECT * FROM imbalance ORDER BY pack_id")
+    assert (a["capacity_low_cell"], b["r0_high_cell"]) == (1, 4)
+    half = 1.645 * 2**0.5  # of a 90 % interval of a difference, in standard deviations of a cell
+    assert a["spread_capacity"] == pytest.approx(0.25)
+    assert a["spread_capacity_low"] == pytest.approx(0.25 - half * 0.05)
+    assert b["spread_r0_high"] == pytest.approx(0.5 + half * 0.1)
+    assert (a["spread_soc"], a["spread_soc_low"]) == (0.0, 0.0)
+    assert a["spread_soc_high"] == pytest.approx(half * 0.01)
 
 
 def test_open_incidents_leaves_out_the_cleared_and_begins_with_the_gravest(lake: Path) -> None:

@@ -76,6 +76,8 @@ def estimated(block: FrameBlock, **columns: Any) -> FrameBlock:
         "d_q_std": np.full(n, 0.05, f4),
         "r0_ohm": np.full(n, 1.0e-3, f4),
         "capacity_ah": np.full(n, 60.0, f4),
+        "capacity_std_ah": np.full(n, 1.0, f4),
+        "r0_std_ohm": np.full(n, 1.0e-4, f4),
         "q_med_ah": np.full(n, 60.0, f4),
         "soe_kwh": np.full(n, 6.0, f4),
         "current_offset_a": np.zeros(n, f4),

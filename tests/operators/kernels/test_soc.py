@@ -82,6 +82,7 @@ def test_resistance_off_the_table_is_learnt() -> None:
     base = np.interp(truth.soc, PACK.grid().soc, PACK.grid().ocv[11])
     out = run(PACK, CFG, base + 1.3 * (truth.cell_v - base), current)
     assert out["r0_ohm"][-1] == pytest.approx(1.3e-3, rel=0.05)
+    assert abs(out["r0_ohm"][-1] - 1.3e-3) < 2 * out["r0_std_ohm"][-1] < out["r0_std_ohm"][1]
     assert np.abs(out["z_med"] - truth.soc[:, 0])[1200:].max() < 0.01
 
 
@@ -216,6 +217,7 @@ def test_missing_capacity_and_an_offset_of_the_sensor_are_found_in_time() -> Non
     truth = simulate(PACK, current, 10.0, 0.9, 0.0, 0.0, -0.15)
     out = run(PACK, CFG, truth.cell_v, current + 0.1, 10.0)
     assert out["capacity_ah"][-1] == pytest.approx(0.85 * 50.0, rel=0.03)
+    assert abs(out["capacity_ah"][-1] - 0.85 * 50.0) < 2 * out["capacity_std_ah"][-1] < out["capacity_std_ah"][1]
     assert np.abs(out["z_med"] - truth.soc[:, 0])[-2880:].max() < 0.01
 
 
