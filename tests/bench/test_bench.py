@@ -60,7 +60,8 @@ def test_stages_without_recordings_are_left_out_with_a_line(
     out, err = capsys.readouterr()
     assert list(json.loads(out)) == SYNTHETIC
     assert out.count("\n") == 1
-    assert [line.split(":")[0] for line in err.splitlines()] == ["can", "soc", "weak_cells", "wire", "models"]
+    left_out = [line.split(":")[0] for line in err.splitlines()]
+    assert left_out == ["can", "soc", "weak_cells", "wire", "models", "training"]
 
 
 @pytest.mark.parametrize("stage", ["can", "soc", "weak_cells"])

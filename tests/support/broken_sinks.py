@@ -1,13 +1,34 @@
-"""Lake sinks with one mistake each, which a kill test must find; and the sound one."""
+"""Lake sinks with one mistake each, which a kill test must find; and the sound one.
+
+Each lingers where a kill hurts: what an epoch brought is a file, and no snapshot covers it yet.  In memory that is over
+before a kill can fall into it.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from schemas.arrow import LakeItem
 from sinks import ducklake
 from sinks.lake import LakePartition, LakeSink, publish_all
+
+_LINGER_S = 0.005
+
+
+class _Lingering(LakePartition):
+    def snapshot(self) -> dict[str, Any]:
+        state = super().snapshot()
+        time.sleep(_LINGER_S)
+        return state
+
+
+class Sound(LakeSink):
+    """Makes no mistake."""
+
+    def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> LakePartition:
+        return self._locked(_Lingering, resume_state)
 
 
 class Hasty(LakeSink):
@@ -17,7 +38,7 @@ class Hasty(LakeSink):
         return self._locked(_Hasty, resume_state)
 
 
-class _Hasty(LakePartition):
+class _Hasty(_Lingering):
     _hurried = False
 
     def _resume(self, state: dict[str, Any] | None) -> tuple[int, int]:
@@ -42,7 +63,7 @@ class Hoarder(LakeSink):
         return self._locked(_Hoarder, resume_state)
 
 
-class _Hoarder(LakePartition):
+class _Hoarder(_Lingering):
     def _resume(self, state: dict[str, Any] | None) -> tuple[int, int]:
         return _publish_whatever(self, super()._resume, state)
 
@@ -57,4 +78,4 @@ def _publish_whatever(
     return run.number, run.seq
 
 
-SINKS: dict[str, type[LakeSink]] = {"sound": LakeSink, "hasty": Hasty, "hoarder": Hoarder}
+SINKS: dict[str, type[LakeSink]] = {"sound": Sound, "hasty": Hasty, "hoarder": Hoarder}
