@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from flows.accuracy import residual, twin
-from flows.accuracy.drives import Drive, SocRow, covered_pct, soc_errors
+from flows.accuracy.drives import Drive, Floats, SocRow, covered_pct, soc_errors
 from operators.kernels.estimate import EstimateConfig
 from replay.fit import lg_hg2
 from replay.fit.lg_hg2 import CAPACITY_AH
@@ -41,17 +40,24 @@ def figures(data: Path) -> dict[str, float]:
         found["lg_hg2_soc_cold_worst_file_pct"] = max(r.rmse_pct for r in cold)
     found["lg_hg2_soc_interval_90_covers_pct"] = covered_pct(rows)
     found["lg_hg2_soc_nis"] = float(np.average([r.nis for r in rows], weights=[r.samples for r in rows]))
-    every: list[SocRow] = []
-    for ambient_c, by_protocol in left_out(data).items():
-        at = f"lg_hg2_left_out_{ambient_c:+.0f}c".replace("+", "p").replace("-", "m")
-        for name, drives in by_protocol.items():
-            found[f"{at}{name}_mean_rmse_pct"] = mean_rmse_pct(drives)
-            found[f"{at}{name}_worst_file_pct"] = max(r.rmse_pct for r in drives)
-        every += by_protocol[""]
+    of_left_out = left_out(data)
+    found |= _by_ambient("lg_hg2_left_out", of_left_out)
+    every = [row for by_protocol in of_left_out.values() for row in by_protocol[""]]
     if every:
         found["lg_hg2_left_out_interval_90_covers_pct"] = covered_pct(every)
         found["lg_hg2_left_out_nis"] = float(np.average([r.nis for r in every], weights=[r.samples for r in every]))
-    return found | twin.figures(data)
+    return found | _by_ambient("lg_hg2_held_out", held_out(data)) | twin.figures(data)
+
+
+def _by_ambient(prefix: str, found: dict[float, dict[str, list[SocRow]]]) -> dict[str, float]:
+    """Name the mean and the worst RMSE of rows by ambient temperature and protocol, %."""
+    named = {}
+    for ambient_c, by_protocol in found.items():
+        at = f"{prefix}_{ambient_c:+.0f}c".replace("+", "p").replace("-", "m")
+        for name, drives in by_protocol.items():
+            named[f"{at}{name}_mean_rmse_pct"] = mean_rmse_pct(drives)
+            named[f"{at}{name}_worst_file_pct"] = max(r.rmse_pct for r in drives)
+    return named
 
 
 def soc_lg_hg2(data: Path, cfg: EstimateConfig | None = None) -> list[SocRow]:
@@ -61,7 +67,7 @@ def soc_lg_hg2(data: Path, cfg: EstimateConfig | None = None) -> list[SocRow]:
     1 + ah / 2.778.  Rows by ambient temperature, then test.  Raises FileNotFoundError where there are no recordings.
     """
     pack = load_pack("lg-hg2")
-    chosen = _drives(data / "lg_hg2", lambda kind: not kind.startswith(("Mixed", "Cap")))
+    chosen = _drives(data / "lg_hg2", _is_held_out)
     return [_errors(pack, cfg or EstimateConfig(), drive) for drive in chosen]
 
 
@@ -80,14 +86,32 @@ def left_out(data: Path, below_c: float = 0.0) -> dict[float, dict[str, list[Soc
         left = (int(drive.ambient_c), drive.name)
         others = [run for key, run in runs.items() if key != left]
         pack = fitted(load_pack("lg-hg2"), lg_hg2.tables(data, others, _EVERY, _ROUNDS))
-        errors = partial(_errors, pack, EstimateConfig())
         weights = residual.learned(pack.grid(), [known for key, known in cold.items() if key != left])
-        rows = found.setdefault(drive.ambient_c, {})
-        for name, part in (("", drive), ("_from_third", drive.part(drive.t_s.size // 3))):
-            rows.setdefault(name, []).append(errors(part))
-            cleaned = residual.without(weights, part, CURRENT_OFFSET_A)
-            rows.setdefault(f"{name}_residual", []).append(errors(cleaned))
+        _both(found.setdefault(drive.ambient_c, {}), pack, weights, drive, CURRENT_OFFSET_A)
     return found
+
+
+def held_out(data: Path, below_c: float = 0.0) -> dict[float, dict[str, list[SocRow]]]:
+    """Run the shipped pack file, fitted on Mixed drives alone, over the other drives below `below_c`.
+
+    Gives what `left_out` gives, a drive once with each sign of the current sensor's error and once without: a
+    residual may only seem to help where its own error is opposite to the sensor's.
+    """
+    pack = load_pack("lg-hg2")
+    weights = residual.learned(pack.grid(), [*residual.cold_runs(lg_hg2.read(data, "Mixed")).values()])
+    found: dict[float, dict[str, list[SocRow]]] = {}
+    for drive in _drives(data / "lg_hg2", _is_held_out):
+        for offset_a in (-CURRENT_OFFSET_A, 0.0, CURRENT_OFFSET_A) if drive.ambient_c < below_c else ():
+            _both(found.setdefault(drive.ambient_c, {}), pack, weights, drive, offset_a)
+    return found
+
+
+def _both(rows: dict[str, list[SocRow]], pack: PackModel, weights: Floats, drive: Drive, offset_a: float) -> None:
+    """Add the errors over a drive and over its last two thirds, by the circuit alone and with a residual's weights."""
+    for name, part in (("", drive), ("_from_third", drive.part(drive.t_s.size // 3))):
+        cleaned = residual.without(weights, part, offset_a)
+        for suffix, shown in (("", part), ("_residual", cleaned)):
+            rows.setdefault(f"{name}{suffix}", []).append(_errors(pack, EstimateConfig(), shown, offset_a))
 
 
 def mean_rmse_pct(rows: Sequence[SocRow]) -> float:
@@ -95,11 +119,15 @@ def mean_rmse_pct(rows: Sequence[SocRow]) -> float:
     return float(np.mean([row.rmse_pct for row in rows])) if rows else float("nan")
 
 
-def _errors(pack: PackModel, cfg: EstimateConfig, drive: Drive) -> SocRow:
+def _is_held_out(kind: str) -> bool:
+    return not kind.startswith(("Mixed", "Cap"))
+
+
+def _errors(pack: PackModel, cfg: EstimateConfig, drive: Drive, offset_a: float = CURRENT_OFFSET_A) -> SocRow:
     first = float(drive.soc[0])
     wrong = first - START_ERROR if first >= START_ERROR else first + START_ERROR
     cfg = replace(cfg, initial_soc=wrong, initial_soc_std=START_ERROR)
-    return soc_errors(pack, cfg, drive, SETTLING_S, cells_seen=True, offset_a=CURRENT_OFFSET_A)
+    return soc_errors(pack, cfg, drive, SETTLING_S, cells_seen=True, offset_a=offset_a)
 
 
 def _drives(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Drive]:

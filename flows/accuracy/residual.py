@@ -1,6 +1,7 @@
 """What a residual beside the circuit would gain the SOC in the cold: learned on other drives, taken from the voltage.
 
-It is measured and not used: what it needs of a filter stands in ARCHITECTURE.md, "What was tried and left out".
+It is measured and not used: on another cycle it doubles the error at −10 °C (ARCHITECTURE.md, "What was tried and
+left out").
 """
 
 from __future__ import annotations
