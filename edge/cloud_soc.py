@@ -24,7 +24,7 @@ from schemas.signed import MALFORMED, SOC, SignedError, opened
 IMPLAUSIBLE = "implausible"
 _CHARGE, _CAPACITY, _OFFSET = ("soc", "std", "t_ns"), ("capacity_ah", "capacity_std_ah"), ("offset_a", "offset_std_a")
 _GROUPS = (_CHARGE, _CAPACITY, _OFFSET)
-_STD = (0.001, 0.3)
+STD = (0.001, 0.3)  # that a SOC may have
 _MOST = 1e9  # no such number of ampere hours or ampere
 
 
@@ -60,9 +60,9 @@ def _malformed(content: Mapping[str, Any]) -> str:
     if not given or content.keys() != {name for group in given for name in group}:
         return f"content must be one or more of {'; '.join(', '.join(group) for group in _GROUPS)}, each whole"
     if _CHARGE in given:
-        good = _between(content["soc"], 0.0, 1.0) and _between(content["std"], *_STD) and type(content["t_ns"]) is int
+        good = _between(content["soc"], 0.0, 1.0) and _between(content["std"], *STD) and type(content["t_ns"]) is int
         if not good:
-            return f"content must be soc in 0..1, std in {_STD[0]}..{_STD[1]} and t_ns, a whole number"
+            return f"content must be soc in 0..1, std in {STD[0]}..{STD[1]} and t_ns, a whole number"
     others = (name for group in given if group is not _CHARGE for name in group)
     wrong = next((name for name in others if not _between(content[name], -_MOST, _MOST)), "")
     return f"{wrong} must be a number; got {content[wrong]!r:.40}" if wrong else ""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from edge.cloud_soc import STD
 from flows.orders import LimitsOrder, give, signed_limits, signed_soc
 from schemas.checked import ConfigError
 from schemas.pack import PackModel, load_pack
@@ -25,7 +26,6 @@ from sinks import ducklake
 _NORMAL_90 = 1.645  # standard deviations to each end of a 90 % interval
 # Columns of the table health: capacity of the pack and its standard deviation, Ah, and R0.
 CAPACITY = f"capacity_ah, capacity_ah / soh * (soh_high - soh_low) / {2 * _NORMAL_90} AS capacity_std_ah, r0_rel"
-_SOC_STD = (0.001, 0.3)  # what a gateway takes
 _OLD_S = 80 * 60.0  # an older SOC is from before what a gateway remembers to have counted
 _LEAST_LESS = 0.01  # of a limit: less is not worth a message
 
@@ -62,15 +62,12 @@ def content(known: Known) -> dict[str, object]:
     """Give what a gateway is told to count on with (see edge.cloud_soc); groups that are not known stay out."""
     told: dict[str, object] = {}
     if math.isfinite(known.soc) and math.isfinite(known.soc_std):
-        std = min(max(known.soc_std, _SOC_STD[0]), _SOC_STD[1])
+        std = min(max(known.soc_std, STD[0]), STD[1])
         told |= {"soc": min(max(known.soc, 0.0), 1.0), "std": std, "t_ns": known.t_ns}
-    for name, value, std in (
-        ("capacity", known.capacity_ah, known.capacity_std_ah),
-        ("offset", known.offset_a, known.offset_std_a),
-    ):
+    for name, of in (("capacity_ah", "capacity_std_ah"), ("offset_a", "offset_std_a")):
+        value, std = getattr(known, name), getattr(known, of)
         if math.isfinite(value) and std > 0.0:
-            unit = "ah" if name == "capacity" else "a"
-            told |= {f"{name}_{unit}": value, f"{name}_std_{unit}": std}
+            told |= {name: value, of: std}
     return told
 
 

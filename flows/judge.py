@@ -20,7 +20,7 @@ from schemas.checked import ConfigError
 from schemas.pack import PackModel
 
 Floats = NDArray[np.float64]
-_NORMAL_90 = 1.645  # standard deviations to each end of a 90 % interval
+NORMAL_90 = 1.645  # standard deviations to each end of a 90 % interval
 # A model that learned from cells on a tester has not seen packs: its own interval is not that of a pack.
 FOREIGN_STD = 0.06
 # Voltage of a full cell by the beginning of a set's name; the field's voltages are moved there.
@@ -130,7 +130,7 @@ class TrainedJudge(Judge):
         if at.size:
             found = predict_soh(model, followed[at], cycles[at])
             soh[at] = found.value
-            std[at] = np.hypot((found.high - found.low) / (2.0 * _NORMAL_90), FOREIGN_STD)
+            std[at] = np.hypot((found.high - found.low) / (2.0 * NORMAL_90), FOREIGN_STD)
         return soh, std
 
     def dump(self) -> dict[str, Any]:

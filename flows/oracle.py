@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.judge import Follower, hashes, of_field
+from flows.judge import NORMAL_90, Follower, hashes, of_field
 from flows.prognosis.model import Model
 from flows.prognosis.serve import Forecast, Served, predict_rul, served
 from operators.life import NOT_YET, SHORT, STEPS, Life, MakeOracle, Oracle
@@ -18,7 +18,6 @@ from schemas.checked import ConfigError
 from schemas.pack import PackModel
 
 Floats = NDArray[np.float64]
-_NORMAL_90 = 1.645  # standard deviations to each end of a 90 % interval
 _LEAST_LEFT = 0.02  # of SOH above its end: below, an error of SOH says nothing of the error of a life
 
 
@@ -86,7 +85,7 @@ def _fill(
 ) -> None:
     assert model.fleet is not None
     now = np.array([soh[-1] if len(soh) else np.nan for _, soh in past])
-    wider = _NORMAL_90 * soh_std
+    wider = NORMAL_90 * soh_std
     share = wider / np.maximum(now - model.fleet.eol_soh, _LEAST_LEFT)
     low, high = (np.hypot(np.log(found.left) - np.log(end), share) for end in (found.low, found.high))
     said.left[at], said.low[at], said.high[at] = found.left, found.left * np.exp(-low), found.left * np.exp(high)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from schemas.columns import PROVENANCE as _PROVENANCE
-from schemas.columns import WHO as _WHO
-from schemas.columns import Column
-from schemas.columns import columns as _columns
+from schemas.columns import PROVENANCE, WHO, Column, columns
 
 PROGNOSTIC: dict[str, tuple[Column, ...]] = {
-    "evidence": _columns(
-        _WHO
+    "evidence": columns(
+        WHO
         + """
     pack_hash i64 hash of pack_id
     session_id text the charge
@@ -31,10 +28,10 @@ PROGNOSTIC: dict[str, tuple[Column, ...]] = {
     soc_jump f32 largest change of SOC between two frames that the current does not explain
     soh_bms_end f32 SOH that the vehicle reports
 """
-        + _PROVENANCE
+        + PROVENANCE
     ),
-    "health": _columns(
-        _WHO
+    "health": columns(
+        WHO
         + """
     pack_hash i64 hash of pack_id
     session_id text the charge after which this is so
@@ -64,14 +61,14 @@ PROGNOSTIC: dict[str, tuple[Column, ...]] = {
     last_accepted_ns time the newest charge that counted, 1970 where none did
     soh_bms f32 SOH that the vehicle reports
 """
-        + _PROVENANCE
+        + PROVENANCE
     ),
-    "identity": _columns(
+    "identity": columns(
         """
     id text uuid5(pack, identity, kind, time)
     revision i32 always 0
 """
-        + _WHO
+        + WHO
         + """
     kind text first_seen, moved (by its id), recognised (by its cells) or replaced (by a pack not known)
     t_ns time end of the session that showed it
@@ -81,10 +78,10 @@ PROGNOSTIC: dict[str, tuple[Column, ...]] = {
     capacity_ah f32 when last seen
     r0_rel f32 R0 over the pack file's, when last seen
 """
-        + _PROVENANCE
+        + PROVENANCE
     ),
-    "twins": _columns(
-        _WHO
+    "twins": columns(
+        WHO
         + """
     pack_hash i64 hash of pack_id
     session_id text the charge
@@ -101,10 +98,10 @@ PROGNOSTIC: dict[str, tuple[Column, ...]] = {
     event text kept, dropped or retrained; empty where nothing changed
     reason text why, in words
 """
-        + _PROVENANCE
+        + PROVENANCE
     ),
-    "forecasts": _columns(
-        _WHO
+    "forecasts": columns(
+        WHO
         + """
     pack_hash i64 hash of pack_id
     session_id text the charge after which this is said: the first, and then one a week
@@ -127,6 +124,6 @@ PROGNOSTIC: dict[str, tuple[Column, ...]] = {
     beside_sha text hash of that model, empty where none ran
     reason text why there is no number: no_model, not_valid_yet, no_capacity or short_history; empty where there is one
 """
-        + _PROVENANCE
+        + PROVENANCE
     ),
 }

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from schemas.columns import PROVENANCE as _PROVENANCE
-from schemas.columns import WHO as _WHO
-from schemas.columns import Column
-from schemas.columns import columns as _columns
+from schemas.columns import PROVENANCE, WHO, Column, columns
 from schemas.prognostic_tables import PROGNOSTIC
 
 TABLES: dict[str, tuple[Column, ...]] = {
-    "windows": _columns(
-        _WHO
+    "windows": columns(
+        WHO
         + """
     pack_hash i64 hash of pack_id; with start it names the window
     start_ns time start of the window, on the event-time grid
@@ -86,10 +83,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
     lon_deg f64 longitude at the end
     ambient_c f32 ambient temperature
 """
-        + _PROVENANCE
+        + PROVENANCE
     ),
-    "states": _columns(
-        _WHO
+    "states": columns(
+        WHO
         + """
     pack_hash i64 hash of pack_id
     t_ns time time of the last frame that it knows
@@ -112,14 +109,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
     temp_c f32[] each probe
     withdrawn bool the corrected history has no such record
 """
-        + _PROVENANCE
+        + PROVENANCE
     ),
-    "sessions": _columns(
+    "sessions": columns(
         """
     id text uuid5(pack, session, kind, start)
     revision i32 0, then 1 … for each correction
 """
-        + _WHO
+        + WHO
         + """
     kind text drive, charge or park
     start_ns time first frame
@@ -174,14 +171,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
     d_r0_cell f32[] charges only: R0 of each cell group against the median, relative
     d_q_cell f32[] charges only: capacity of each cell group against the median, relative
 """
-        + _PROVENANCE
+        + PROVENANCE
     ),
-    "incidents": _columns(
+    "incidents": columns(
         """
     id text uuid5(pack, kind, subject, opening time)
     revision i32 0 when opened, then 1 …
 """
-        + _WHO
+        + WHO
         + """
     kind text what is wrong
     subject text cell, probe or pack; numbers count from 1
@@ -199,14 +196,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
     likelihood f32 how likely that cause is, 0..1
     causes text JSON object: likelihood by cause
 """
-        + _PROVENANCE
+        + PROVENANCE
     ),
-    "gaps": _columns(
+    "gaps": columns(
         """
     id text uuid5(pack, gap, kind, time)
     revision i32 0, then 1 … when it is filled
 """
-        + _WHO
+        + WHO
         + """
     kind text sequence, time or expired
     from_ns time last frame before
@@ -215,10 +212,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
     last_seq i64 last missing number
     missing i64 frames missing, -1 where unknown
 """
-        + _PROVENANCE
+        + PROVENANCE
     ),
     **PROGNOSTIC,
-    "dead_letters": _columns(
+    "dead_letters": columns(
         """
     id text uuid5(source, partition, offset, row)
     source text topic, file or bus
@@ -235,8 +232,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
     headers text JSON of the original headers
 """
     ),
-    "frames": _columns(
-        _WHO
+    "frames": columns(
+        WHO
         + """
     t_ns time event time
     seq i64 the vehicle's frame counter, -1 where none
