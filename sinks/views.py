@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from importlib.resources import files
 
 from schemas.ids import NAMESPACE
@@ -55,14 +57,21 @@ def precedence(table: str, run: int, horizon_ns: int) -> str:
 def views() -> list[View]:
     """Give every view, each after those that it reads."""
     folder = files("schemas").joinpath("sql")
-    texts = {p.name: p.read_text("utf-8") for p in folder.iterdir() if p.name.endswith(".sql")}
-    return [_records(table) for table in TABLES] + [_question(name, texts[name]) for name in sorted(texts)]
+    found = sorted((p for p in folder.iterdir() if p.name.endswith(".sql")), key=lambda p: p.name)
+    questions = {p.name.removesuffix(".sql"): p.read_text("utf-8") for p in found}
+    after = {name: sorted(questions.keys() & _words(text) - {name}) for name, text in questions.items()}
+    order = TopologicalSorter(after).static_order()
+    return [_records(table) for table in TABLES] + [_question(name, questions[name]) for name in order]
+
+
+def _words(sql: str) -> set[str]:
+    return set(re.findall(r"\w+", re.sub(r"--.*", "", sql)))
 
 
 def _question(name: str, text: str) -> View:
     about = text.splitlines()[0].removeprefix("--").strip()
-    assert "Example: SELECT" in about, f"schemas/sql/{name}: the first line must say what it answers and an example"
-    return View(name.removesuffix(".sql"), about, text)
+    assert "Example: SELECT" in about, f"schemas/sql/{name}.sql: the first line must say what it answers and an example"
+    return View(name, about, text)
 
 
 def _records(table: str) -> View:

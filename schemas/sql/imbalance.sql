@@ -16,9 +16,7 @@ WITH spreads AS (
         list_position(soc_cell, list_min(soc_cell)) AS soc_low_cell,
         list_position(r0_cell_ohm, list_max(r0_cell_ohm)) AS r0_high_cell,
         list_position(capacity_cell_ah, list_min(capacity_cell_ah)) AS capacity_low_cell
-    FROM states
-    SEMI JOIN (SELECT pack_hash, max(t_ns) AS t_ns FROM states GROUP BY pack_hash) AS newest
-        ON states.pack_hash = newest.pack_hash AND states.t_ns = newest.t_ns
+    FROM states_latest
 )
 SELECT
     vehicle_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from schemas.events import Rows
 from schemas.ids import record_id
 from schemas.tables import TABLES
 from sinks import ducklake
+from sinks.views import views
 from tests.support.lake import T0_NS, ask, count, part, publish, session, windows
 
 
@@ -91,3 +93,12 @@ def test_every_table_of_the_lake_has_its_view(tmp_path: Path) -> None:
     for table, columns in TABLES.items():
         names = [row[0] for row in ask(tmp_path, f"DESCRIBE {table}")]
         assert names == (["id"] if table == "windows" else []) + [c.name for c in columns]
+
+
+def test_a_view_comes_after_every_view_that_it_reads() -> None:
+    made: set[str] = set()
+    names = {v.name for v in views()}
+    for view in views():
+        read = names & set(re.findall(r"(?:FROM|JOIN)\s+(\w+)", view.sql)) - {view.name}
+        assert read <= made, f"{view.name} reads {sorted(read - made)} before it is there"
+        made.add(view.name)
