@@ -13,7 +13,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from flows.accuracy import bmw_i3, faults, gateway, leaf_cell, lg_hg2, prognosis
+from flows.accuracy import bmw_i3, faults, gateway, leaf_cell, lg_hg2, offset, prognosis
 from flows.accuracy.ev_faults import weak_cells
 from schemas.checked import ConfigError
 
@@ -30,6 +30,8 @@ _GOALS: dict[str, tuple[float, float]] = {
     **prognosis.GOALS,
     "*_threshold_*": (0.0, np.inf),  # what an ordinary BMS would say has none
     "gateway_*_helps_times": (5.0, np.inf),
+    "simulated_offset_contactors_seen_worst_a": (0.0, 0.1),
+    "simulated_offset_voltage_alone_worst_a": (0.0, 0.2),
     "short_10_ohm_median_delay_h": (0.0, 4.0),
     "short_30_ohm_median_delay_h": (0.0, 8.0),
     "short_100_ohm_median_delay_h": (0.0, 40.0),
@@ -81,6 +83,8 @@ def measure(data: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with console.status("gateways of simulated vehicles …"):
         found |= gateway.figures()
+    with console.status("current sensors of simulated vehicles …"):
+        found |= offset.figures()
     for name in present:
         with console.status(f"{name} …"):
             found |= {"incidents": weak_cells(data)} if name == "ev_faults" else SETS[name](data)
