@@ -37,7 +37,7 @@ demo *args: ready
 # Run all tests in two processes; arguments go to pytest: `just test tests/schemas -k frames`
 test *args: ready
     @'{{ bin }}/python' -m flows.warm # once, or each process would compile for itself
-    '{{ bin }}/pytest' -n 2 "$@"
+    '{{ bin }}/pytest' -n 2 --dist worksteal "$@" # or one process waits minutes for the other's share
 
 # Check style, format, types and import rules; change nothing
 lint: ready

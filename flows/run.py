@@ -74,15 +74,17 @@ def _voice(addresses: Sequence[str] | None) -> AbstractContextManager[None]:
 @contextmanager
 def _few_collections() -> Iterator[None]:
     """Look for cycles of objects rarely: a poll makes thousands of objects and no cycle, and looking took a quarter."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
+    before, done = gc.get_threshold(), gc.get_freeze_count() > 0  # by a process that runs many flows, for all of them
+    if not done:
+        gc.collect()
+        gc.freeze()
     gc.set_threshold(_OBJECTS, *before[1:])
     try:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
+        if not done:
+            gc.unfreeze()
 
 
 @contextmanager
