@@ -98,8 +98,10 @@ class _Output(StatelessSinkPartition[Judged]):
             )
             self._parts.port.send(due)
         self._frames += item.frames
-        self._waiting.extend({"kind": "decision", **protector.told(d)} for d in out.decisions)
-        self._waiting.extend({"kind": "alert", "text": text} for text in out.commands.alerts)
+        if out.decisions or out.commands.alerts:
+            stands = {"phase": item.phase, "charge_a": out.allowed.charge_a, "discharge_a": out.allowed.discharge_a}
+            self._waiting.extend({"kind": "decision", **protector.told(d), **stands} for d in out.decisions)
+            self._waiting.extend({"kind": "alert", "text": text, **stands} for text in out.commands.alerts)
         if out.decisions or out.commands.alerts or item.now_ns - self._beat_ns >= BEAT_NS:
             self._tell(item)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edge import care, cloud_limits, cloud_soc, local_soc, records
 from edge.care import Asked, Asking, CareConfig
@@ -29,12 +30,13 @@ _S = 10**9
 
 @dataclass(frozen=True, slots=True)
 class TelemetryConfig:
-    """`soc_file` keeps the charge; `asks` is false for an observer."""
+    """`soc_file` keeps the charge; `asks` is false for an observer; `about` stands in each report: version, model."""
 
     care: CareConfig
     cloud: CloudConfig
     soc_file: Path
     asks: bool
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Telemetry:
@@ -49,6 +51,7 @@ class Telemetry:
         self.judged: Counter[str] = Counter()  # orders, by what became of them
         self._asking = Asking(writer)
         self._kept_ns = 0
+        self._started = False  # as was reported
         self._reports: deque[Told] = deque(maxlen=_MOST_REPORTS)  # that wait for an outbox
 
     def step(
@@ -84,11 +87,20 @@ class Telemetry:
     def _report(self, wall_ns: int) -> list[Told]:
         """Keep decisions and alerts; what is on the disk is confirmed, so that it need not be said again."""
         words: list[Told] = []
+        vehicle = self.cfg.cloud.vehicle
+        if not self._started and self.keeping.outbox is not None:
+            self._started = self.keeping.keep(records.start_record(self.cfg.about, vehicle, wall_ns), wall_ns)
         while self._reports and self.keeping.outbox is not None:
             message = self._reports.popleft()
-            if self.keeping.keep(records.told_record(message, self.cfg.cloud.vehicle), wall_ns):
+            if self.keeping.keep(records.told_record(message, vehicle, self._stands()), wall_ns):
                 words.append({"kind": "kept", "number": message["number"]})
         return words
+
+    def _stands(self) -> Mapping[str, Any]:
+        """Say of what this gateway is made, and how full its pack is by its own count."""
+        if self.asked is None:
+            return self.cfg.about
+        return {**self.cfg.about, "soc": self.asked.soc.soc, "soc_std": self.asked.soc.std}
 
     def _orders(self, wall_ns: int) -> list[Told]:
         """Judge what was said from afar: what is refused changes nothing, and is reported like what is taken."""
@@ -96,11 +108,12 @@ class Telemetry:
         before, self.limits = self.limits, cloud_limits.expire(self.limits, wall_ns)
         if before != self.limits:
             words.append(_line(NOTICE, f"limits {self.limits.sequence} from outside have expired"))
+        cloud = self.cfg.cloud
         for data in self.keeping.uplink.hear():
             judged, changed = self._judge(data, wall_ns)
             self.judged[judged.reason or "taken"] += 1
             words.append(_line(WARNING if judged.reason else NOTICE, judged.text))
-            self.keeping.keep(records.order_record(judged, self.cfg.cloud.vehicle, wall_ns), wall_ns)
+            self.keeping.keep(records.order_record(judged, cloud.vehicle, wall_ns, self.cfg.about), wall_ns)
             if changed:
                 words.append({"kind": "limits", **cloud_limits.dump(self.limits)})
         return words

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from importlib.metadata import version
 from typing import NamedTuple
 
 import bytewax.operators as op
@@ -224,7 +225,8 @@ def parts_of(prepared: Prepared, port: Port, link: Link, uplink: Uplink, over: C
     )  # fmt: skip
     cloud = CloudConfig(settings.vehicle, told.keys, pack.limits, pack.charge_max_a, pack.discharge_max_a)
     asks = not prepared.guard.config.observer
-    config = TelemetryConfig(care_config(pack, told.balancing), cloud, settings.state_dir / SOC_FILE, asks)
+    about = {"model": pack.name, "gateway_version": version("ibms")}
+    config = TelemetryConfig(care_config(pack, told.balancing), cloud, settings.state_dir / SOC_FILE, asks, about)
     telemetry = Telemetry(config, Keeping(told, settings.vehicle, uplink, encode), prepared.writer)
     return Parts(port, link, assembler, telemetry, time.monotonic_ns, time.time_ns, over)
 

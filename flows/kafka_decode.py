@@ -1,4 +1,4 @@
-"""What the messages of one poll become: few blocks, rows in order of arrival, and dead letters with key and headers."""
+"""What the messages of one poll become: few blocks, rows in order of arrival, what gateways say, and dead letters."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ from schemas.frames import BACKFILL, NO_RECV, FrameBlock
 from schemas.headers import Headers, pack_headers
 from schemas.message import Message
 from schemas.wire import Decoder
+from schemas.wire_gateway import Said, decode_gateways
 
 CONTENT_TYPE = "content-type"
 LANE = "lane"
 BACKFILL_PARTS = 1 << 20  # added to `src_part` of frames from the backfill topic, so that a place is one topic's
 
 
-def decode_poll(polled: Sequence[Polled], decoder: Decoder, *, backfill: str = "") -> list[Item]:
+def decode_poll(polled: Sequence[Polled], decoder: Decoder, *, backfill: str = "", gateways: str = "") -> list[Item]:
     """Decode messages without errors, in the order in which they came.
 
-    Frames from the topic `backfill`, or under a header `lane: backfill`, go to the backfill lane.  A dead letter
-    names the message's topic, partition and offset, and holds its value, its key and all headers.
+    Frames from the topic `backfill`, or under a header `lane: backfill`, go to the backfill lane; what gateways say
+    beside frames comes from the topic `gateways`.  A dead letter names the message's topic, partition and offset, and
+    holds its value, its key and all headers.
     """
     items: list[Item] = []
+    at = 0
     for topic, resent, run in _runs(polled):
+        begin, at = at, at + len(run)
+        if topic == gateways:
+            items += decode_gateways(map(_said, run, polled[begin:at]), decoder)
+            continue
         lane = resent or topic == backfill
         offset = BACKFILL_PARTS if topic == backfill else 0
         made = decoder.decode(run)
@@ -55,6 +62,15 @@ def _runs(polled: Iterable[Polled]) -> Iterator[tuple[str, bool, list[Message]]]
         yield topic, resent, run
 
 
+def _said(message: Message, own: Polled) -> Said:
+    return Said(message, _key(own), _headers(own))
+
+
+def _key(own: Polled) -> bytes | None:
+    key = own.key()
+    return key.encode() if isinstance(key, str) else key
+
+
 def _told(headers: Headers) -> tuple[str, bool]:
     """Give content type, and whether it is history."""
     content_type, resent = "", False
@@ -76,8 +92,7 @@ def _headers(message: Polled) -> Headers:
 def _letter(letter: DeadLetter, places: Mapping[tuple[str | None, int | None, int | None], Polled]) -> DeadLetter:
     """Give a dead letter key and headers; they are written as text for the few refused only."""
     own = places[letter.source, letter.partition, letter.offset]
-    key = own.key()
-    return replace(letter, headers=pack_headers(key.encode() if isinstance(key, str) else key, _headers(own)))
+    return replace(letter, headers=pack_headers(_key(own), _headers(own)))
 
 
 def _placed(block: FrameBlock, offset: int, *, lane: bool) -> FrameBlock:

@@ -14,7 +14,7 @@ from schemas.checked import ConfigError
 from schemas.kafka_settings import KafkaSettings
 from schemas.message import Packs
 from schemas.pack import PackError, PackModel, load_pack
-from schemas.topics import OUTPUTS
+from schemas.topics import INPUTS, OUTPUTS
 from sinks.kafka import KafkaSink
 
 _ID = "store-id"
@@ -38,14 +38,15 @@ def store_name(directory: Path | None, flow: str = "fleet") -> str:
 
 
 def kafka_source(settings: RunSettings, source: KafkaInSettings, seen: Observer) -> KafkaSource:
-    """Make the source of frames and of re-sent history."""
+    """Make the source of frames, of re-sent history and of what gateways say."""
     kafka = broker(settings)
     topics = kafka.topics()
     return KafkaSource(
         Input(
             client=kafka.client(),
-            topics=(topics["frames"].name, topics["backfill"].name),
+            topics=tuple(topics[role].name for role in INPUTS),
             backfill=topics["backfill"].name,
+            gateways=topics["gateways"].name,
             group=kafka.group,
             readers=source.readers,
             on_expired=source.on_expired,

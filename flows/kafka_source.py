@@ -63,6 +63,7 @@ class Input:
     topics: tuple[str, ...]
     group: str
     backfill: str = ""
+    gateways: str = ""  # the one of them that holds what gateways say beside frames, which may be missing
     readers: int = 4
     on_expired: Literal["earliest", "fail"] = "fail"
     max_bytes: int = MAX_BYTES
@@ -123,6 +124,7 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
         self._looked: Future[set[Place]] | None = None
         self._look_at = 0.0
         self._awake: datetime | None = None
+        self._deaf = False  # gateways cannot be heard, as was said
 
     def next_batch(self) -> list[Item]:
         """Give what has come, once it fills a block or has waited 200 ms."""
@@ -172,13 +174,15 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
         held, self._held, self._held_since = self._held, [], 0.0
         items = self._gaps(held)
         if self._given.decode is None:
-            made = decode_poll(held, self._decoder, backfill=self._given.backfill)
+            made = decode_poll(held, self._decoder, backfill=self._given.backfill, gateways=self._given.gateways)
         else:
             made = self._given.decode(held)
         last = {(m.topic() or "", m.partition() or 0): m for m in held}
         for place, message in last.items():
             self._next[place] = ((message.offset() or 0) + 1, max(0, message.timestamp()[1]) * 1_000_000)
-        self._rows_each = max(1.0, sum(len(b) for b in made if isinstance(b, FrameBlock)) / len(held))
+        rows = sum(len(b) for b in made if isinstance(b, FrameBlock))
+        if rows:
+            self._rows_each = max(1.0, rows / len(held))
         if self._why:
             self._wait_for("")
         return [*items, *made]
@@ -222,10 +226,19 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
         found: set[Place] = set()
         for topic in self._given.topics:
             about = self._consumer.list_topics(topic, timeout=_ASK_S).topics[topic]
+            if about.error is not None and topic == self._given.gateways:
+                self._said_of_gateways(about.error)
+                continue
             if about.error is not None:
                 raise KafkaException(about.error)
             found |= {(topic, p) for p in about.partitions if p % self._given.readers == self._number}
         return found
+
+    def _said_of_gateways(self, error: KafkaError) -> None:
+        """Say once that gateways cannot be heard: frames do not wait for it."""
+        if not self._deaf:
+            self._given.say("unreadable", topic=self._given.gateways, error=error.str())
+        self._deaf = True
 
     def _tell_lag(self) -> None:
         for place, (offset, _) in self._next.items():

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.arrow_columns import names, numbers, repeated
-from schemas.events import DeadLetter, Event, Gap, Incident, Item, Rows, Session, Tick
+from schemas.events import DeadLetter, Event, Gap, GatewayReport, Incident, Item, Rows, Session, Tick
 from schemas.frames import FrameBlock
 from schemas.ids import hash64
 from schemas.tables import TABLES
@@ -41,7 +41,13 @@ _NAMES = pa.dictionary(pa.int32(), pa.string())  # text that repeats: who, prove
 _REPEATED = frozenset({"pack_id", "vehicle_id", "model", "pack_file", "code_version", "params", "models"})
 _OBJECTS = frozenset({"evidence", "causes"})  # numbers by name, as JSON
 _MADE_BY = ("pack_file", "code_version", "params", "models")
-_EVENT_TABLES: dict[type, str] = {Session: "sessions", Incident: "incidents", Gap: "gaps", DeadLetter: "dead_letters"}
+_EVENT_TABLES: dict[type, str] = {
+    Session: "sessions",
+    Incident: "incidents",
+    Gap: "gaps",
+    DeadLetter: "dead_letters",
+    GatewayReport: "gateway_reports",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,3 +30,31 @@ PROVENANCE = """
     params text hash of the settings
     models text hash of the trained models, empty where none
 """
+CONTEXT = """
+    soc_bms f32 SOC that the vehicle reports, 0..1
+    soh_bms f32 SOH that the vehicle reports, 0..1
+    speed_kmh f32 speed
+    odo_km f64 odometer
+    lat_deg f64 latitude
+    lon_deg f64 longitude
+    altitude_m f32 height
+    ambient_c f32 ambient temperature
+    coolant_c f32 coolant
+    isolation_ohm f32 isolation resistance
+    link_v f32 voltage behind the contactors
+    current2_a f32 second current sensor
+    contactor_state i8 0 open, 1 precharge, 2 closed
+    hvil i8 1 closed loop, 0 open
+    drive_state i8 0 parked, 1 driving, 2 charging
+    charge_type i8 0 none, 1 AC, 2 DC
+    alarm_level i8 the vehicle's own alarm, 0..4
+    balancing_mask u64 bit c: the bleed of cell group c is on
+    humidity_pct f32 humidity in the pack
+    pressure_kpa f32 pressure in the pack
+    vibration_g f32 vibration
+"""
+SOURCE = """
+    src_part i32 partition of the source
+    src_offset i64 position in it
+    src_row i32 row of the message
+"""

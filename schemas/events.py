@@ -1,4 +1,4 @@
-"""What happened: sessions, incidents, gaps and dead letters, and the items that a flow passes on."""
+"""What happened: sessions, incidents, gaps, dead letters, what gateways say, and the items that a flow passes on."""
 
 from __future__ import annotations
 
@@ -147,7 +147,47 @@ class DeadLetter:
     headers: str = ""  # JSON of the original headers, verbatim
 
 
-Event = Session | Incident | Gap | DeadLetter
+@dataclass(frozen=True, slots=True)
+class GatewayReport:
+    """What a gateway says beside frames; columns that its kind does not have keep their defaults.
+
+    Kinds: a decision of protection, an alert, an order from afar as judged, what its outbox dropped, its start.
+    """
+
+    id: str
+    model: str  # "" where it does not say
+    pack_id: str
+    vehicle_id: str
+    what: str  # decision | alert | order | dropped | start
+    t_ns: int  # by the gateway's clock
+    end_ns: int  # of what was dropped, its last time; otherwise t_ns
+    recv_ns: int
+    src_part: int
+    src_offset: int
+    text: str
+    gateway_version: str = ""
+    limit_key: str = ""
+    active: bool | None = None
+    opens: bool | None = None
+    tier: str = ""
+    quantity: str = ""
+    subject: str = ""
+    value: float = math.nan
+    bound: float = math.nan
+    since_ns: int = 0
+    action: str = ""
+    phase: str = ""  # of the contactors
+    charge_a: float = math.nan  # allowed then
+    discharge_a: float = math.nan
+    soc: float = math.nan  # by the gateway's own count
+    soc_std: float = math.nan
+    result: str = ""
+    sequence: int = -1
+    records: int = 0
+    bytes: int = 0
+
+
+Event = Session | Incident | Gap | DeadLetter | GatewayReport
 
 
 @dataclass(frozen=True, slots=True)

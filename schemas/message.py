@@ -27,6 +27,7 @@ WRONG_TYPE = "wrong_type"
 CELL_COUNT = "cell_count"  # another number of cells than the model has
 PROBE_COUNT = "probe_count"
 NO_TIME = "no_time"
+UNKNOWN_KIND = "unknown_kind"  # of what gateways say
 
 # A name, never a path: what comes over the wire must not open files.
 _MODEL = re.compile(r"(?!.*\.toml)[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", re.IGNORECASE)

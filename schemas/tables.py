@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from schemas.columns import PROVENANCE, WHO, Column, columns
+from schemas.columns import CONTEXT, PROVENANCE, SOURCE, WHO, Column, columns
+from schemas.gateway_tables import GATEWAY
 from schemas.prognostic_tables import PROGNOSTIC
 
 TABLES: dict[str, tuple[Column, ...]] = {
@@ -248,32 +249,11 @@ TABLES: dict[str, tuple[Column, ...]] = {
     raw f32[] current, pack voltage, cells and probes as they came, where any of them could not be true
     soc f32 estimate after this frame
     soc_std f32 its standard deviation
-    src_part i32 partition of the source
-    src_offset i64 position in it
-    src_row i32 row of the message
-    soc_bms f32 SOC that the vehicle reports, 0..1
-    soh_bms f32 SOH that the vehicle reports, 0..1
-    speed_kmh f32 speed
-    odo_km f64 odometer
-    lat_deg f64 latitude
-    lon_deg f64 longitude
-    altitude_m f32 height
-    ambient_c f32 ambient temperature
-    coolant_c f32 coolant
-    isolation_ohm f32 isolation resistance
-    link_v f32 voltage behind the contactors
-    current2_a f32 second current sensor
-    contactor_state i8 0 open, 1 precharge, 2 closed
-    hvil i8 1 closed loop, 0 open
-    drive_state i8 0 parked, 1 driving, 2 charging
-    charge_type i8 0 none, 1 AC, 2 DC
-    alarm_level i8 the vehicle's own alarm, 0..4
-    balancing_mask u64 bit c: the bleed of cell group c is on
-    humidity_pct f32 humidity in the pack
-    pressure_kpa f32 pressure in the pack
-    vibration_g f32 vibration
 """
+        + SOURCE
+        + CONTEXT
     ),
+    **GATEWAY,
 }
 
 # The columns that tell one record from another, revision aside.
@@ -290,9 +270,15 @@ KEYS: dict[str, tuple[str, ...]] = {
     "forecasts": ("session_id",),
     "dead_letters": ("id",),
     "frames": ("pack_id", "t_ns", "seq"),
+    "gateway_reports": ("id",),
+    "black_box_frames": ("id", "src_row"),
 }
 
-# The column by whose UTC day a table is partitioned.
+# What gateways send again where they do not know that it arrived: a record has the id of its message, and one counts.
+AGAIN = frozenset(GATEWAY)
+
+# The column by whose UTC day a table is partitioned.  Dead letters and what gateways say are rare, and stamped by
+# clocks that nobody has checked.
 DAY: dict[str, str] = {
     "windows": "start_ns",
     "states": "t_ns",

@@ -10,12 +10,11 @@ from pathlib import Path
 from schemas.checked import Table, read_table
 
 DECLARED = Path(__file__).parent / "topics.toml"
-INPUTS = ("frames", "backfill")
+INPUTS = ("frames", "backfill", "gateways")  # gateways: what they say beside frames
 # a role that a sink writes → the table of the lake whose records go there: the same name
 OUTPUTS = ("windows", "states", "sessions", "incidents", "gaps", "dead_letters")
-GATEWAYS = "gateways"  # what gateways say of themselves
 PROGNOSTICS = ("evidence", "health", "identity", "twins", "forecasts")  # as OUTPUTS, of the prognostics flow
-ROLES = (*INPUTS, *OUTPUTS, *PROGNOSTICS, GATEWAYS, "commands")
+ROLES = (*INPUTS, *OUTPUTS, *PROGNOSTICS, "commands")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _MOST_PARTITIONS = 10_000

@@ -72,7 +72,7 @@ class Decoder:
         since gateways install no compiler.
         """
         self._scan = scan
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._models = Models(packs)
         self._layouts = Layouts()
 
@@ -89,7 +89,7 @@ class Decoder:
         opened: list[Opened] = []
         texts: list[Text] = []
         out: list[FrameBlock | DeadLetter] = []
-        most, find = self._max_bytes, self._layouts.find
+        most, find = self.max_bytes, self._layouts.find
         for i, message in enumerate(messages):
             try:
                 plain, kind = message.data, message.content_type
@@ -113,7 +113,7 @@ class Decoder:
         blocks, strangers = decode_placed(placed)
         scanned, texts = self._scan(texts, self._models)
         blocks += scanned
-        opened += [self._open(s.order, s.message, _unpacked(s.message.data, self._max_bytes)) for s in strangers]
+        opened += [self._open(s.order, s.message, _unpacked(s.message.data, self.max_bytes)) for s in strangers]
         parts = (decode_json(texts[at : at + _TEXTS], self._models) for at in range(0, len(texts), _TEXTS))
         for found, refused in (decode_arrow(opened), *parts):
             blocks += found

@@ -8,7 +8,7 @@ from graphlib import TopologicalSorter
 from importlib.resources import files
 
 from schemas.ids import NAMESPACE
-from schemas.tables import DAY, KEYS, TABLES
+from schemas.tables import AGAIN, DAY, KEYS, TABLES
 
 # Beside the columns of TABLES a raw table has this one; of the records with one key the highest counts.
 # Zero is the common case (final, revision 0, not in the lake before), so that a file's statistics tell that
@@ -29,6 +29,8 @@ _ABOUT = {
     "twins": "What a pack's circuit misses. Example: SELECT t_ns, event, reason FROM twins WHERE event <> ''",
     "forecasts": "Life left. Example: SELECT t_ns, left_cycles, left_low, left_high, reason FROM forecasts",
     "dead_letters": "Refused input with its bytes. Example: SELECT reason, detail FROM dead_letters LIMIT 20",
+    "gateway_reports": "What gateways say beside frames. Example: SELECT vehicle_id, t_ns, text FROM gateway_reports",
+    "black_box_frames": "Frames around each trip, all of them. Example: SELECT t_ns, cell_v FROM black_box_frames",
     "frames": "Raw frames, where kept. Example: SELECT t_ns, pack_v FROM frames WHERE pack_id = 'V1' ORDER BY t_ns",
 }
 
@@ -76,6 +78,8 @@ def _question(name: str, text: str) -> View:
 
 def _records(table: str) -> View:
     """Show the records that count, without sorting the whole table: few supersede or are superseded."""
+    if table in AGAIN:
+        return View(table, _ABOUT[table], _first_told(table))
     keys = KEYS[table]
     same = " AND ".join(f"newer.{k} = held.{k}" for k in keys)
     names = ", ".join(keys)
@@ -97,6 +101,15 @@ def _records(table: str) -> View:
     if "withdrawn" in columns:
         finals += " AND NOT coalesce(withdrawn, false)"
     return View(table, _ABOUT[table], finals + (provisional if "provisional" in columns else ""))
+
+
+def _first_told(table: str) -> str:
+    """Give the SQL of the records whose message came first of those with its id, as the newest run read it."""
+    rank = f"row({PRECEDENCE}, -src_part, -src_offset)"
+    return f"""
+    SELECT * EXCLUDE ({PRECEDENCE}) FROM raw.{table} AS held
+    SEMI JOIN (SELECT id, max({rank}) AS rank FROM raw.{table} GROUP BY id) AS first
+        ON first.id = held.id AND first.rank = {rank}"""
 
 
 def _window_id() -> str:

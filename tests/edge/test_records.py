@@ -8,7 +8,7 @@ from typing import Any
 
 from edge.cloud_limits import EXPIRED, Judged
 from edge.outbox import JSON
-from edge.records import order_record, told_record
+from edge.records import order_record, start_record, told_record
 from edge.retention import INCIDENT
 from schemas.ids import record_id
 
@@ -34,6 +34,19 @@ def test_its_id_is_the_same_whenever_it_is_reported_and_another_when_it_clears()
     assert made.id == record_id("v", INCIDENT, "decision cell_v/MSL/over/any on", 100)
     others = [DECISION | {"active": False}, DECISION | {"at_ns": 101}, DECISION | {"key": "cell_v/RSL/over/any"}]
     assert len({made.id, *(told_record(one, "v").id for one in others), told_record(DECISION, "w").id}) == 5
+
+
+def test_what_a_gateway_is_made_of_stands_in_each_report_and_names_none() -> None:
+    about = {"model": "m", "gateway_version": "1.2", "soc": math.nan}
+    made = told_record(DECISION, "v", about)
+    assert made.id == told_record(DECISION, "v").id
+    said = json.loads(made.payload)
+    assert (said["model"], said["gateway_version"], said["soc"], said["value"]) == ("m", "1.2", None, 4.3)
+    start = start_record({"gateway_version": "1.2"}, "v", 9)
+    assert json.loads(start.payload) == {
+        "what": "start", "vehicle": "v", "at_ns": 9, "text": "telemetry has started", "gateway_version": "1.2",
+    }  # fmt: skip
+    assert start.id != start_record({}, "v", 10).id
 
 
 def test_what_is_not_known_is_null() -> None:

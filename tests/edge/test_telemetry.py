@@ -17,6 +17,7 @@ from edge.commands import THERMAL, Sent, writer
 from edge.json_file import read_json, write_json
 from edge.keeping import Keeping
 from edge.link import Told
+from edge.records import START
 from edge.retention import BLACKBOX, INCIDENT
 from edge.telemetry import SOC_NS, Telemetry, TelemetryConfig
 from edge.telemetry_settings import TelemetrySettings
@@ -33,6 +34,7 @@ OURS = load_dbc(DBC_DIR / "ibms_edge.dbc")
 KEY, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 CELL_HIGH = "cell_v/MSL/over/any"
 HOUR_NS = 3600 * NS
+ABOUT = {"model": PACK.name, "gateway_version": "1.2"}
 TRIP: Told = {
     "kind": "decision", "number": 3, "key": CELL_HIGH, "active": True, "tier": "MSL", "opens": True, "text": "…",
     "value": 4.3, "at_ns": T0_NS + 2 * NS,
@@ -44,7 +46,7 @@ class Process:
 
     def __init__(self, folder: Path, *, asks: bool = True) -> None:
         cloud = CloudConfig("v", (KEY.public_key(),), PACK.limits, PACK.charge_max_a, PACK.discharge_max_a)
-        self.config = TelemetryConfig(care_config(PACK, None), cloud, folder / "soc.json", asks)
+        self.config = TelemetryConfig(care_config(PACK, None), cloud, folder / "soc.json", asks, ABOUT)
         self.line = Line()
         keeping = Keeping(TelemetrySettings(folder / "outbox"), "v", self.line, encode)
         self.telemetry = Telemetry(self.config, keeping, writer(OURS))
@@ -56,8 +58,11 @@ class Process:
         self.sent, words = self.telemetry.step(frames([t_s]), heard, now_ns, T0_NS + now_ns)
         return words
 
-    def reported(self) -> list[dict[str, Any]]:
+    def told(self) -> list[dict[str, Any]]:
         return [json.loads(r.payload) for r in self.line.sent if r.kind == INCIDENT]
+
+    def reported(self) -> list[dict[str, Any]]:
+        return [one for one in self.told() if one["what"] != START]
 
 
 @pytest.fixture
@@ -87,14 +92,28 @@ def test_a_decision_is_kept_confirmed_and_sent_and_one_that_opens_starts_the_bla
     words = process.round(3, [TRIP])
     assert of(words, "kept") == [{"kind": "kept", "number": 3}]
     assert [(one["what"], one["key"]) for one in process.reported()] == [("decision", CELL_HIGH)]
-    assert [r.kind for r in process.line.sent] == [INCIDENT, BLACKBOX]
+    assert [r.kind for r in process.line.sent] == [INCIDENT, INCIDENT, BLACKBOX]
+
+
+def test_a_start_is_told_once_and_each_report_says_of_what_the_gateway_is_made_and_how_full_the_pack_is(
+    process: Process,
+) -> None:
+    process.round(1)
+    process.round(2, [TRIP], [limits(5, {})])
+    process.round(3)
+    told = process.told()
+    assert [one["what"] for one in told] == ["start", "decision", "order"]
+    assert [{k: one[k] for k in ABOUT} for one in told] == [ABOUT] * 3
+    soc = process.telemetry.asked.soc  # type: ignore[union-attr]
+    assert told[1]["soc"] == pytest.approx(soc.soc, abs=1e-3)
+    assert told[1]["soc_std"] == pytest.approx(soc.std, abs=1e-3)
 
 
 @pytest.mark.parametrize("other", [{"opens": False}, {"active": False}])
 def test_a_decision_that_opens_nothing_is_reported_without_a_black_box(process: Process, other: Told) -> None:
     process.round(2)
     process.round(3, [TRIP | other])
-    assert [r.kind for r in process.line.sent] == [INCIDENT]
+    assert {r.kind for r in process.line.sent} == {INCIDENT}
 
 
 def test_what_is_not_on_the_disk_is_not_confirmed_and_kept_as_soon_as_it_can_be(tmp_path: Path) -> None:

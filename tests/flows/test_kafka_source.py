@@ -10,14 +10,17 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
+from edge.outbox import URGENT, Record
+from edge.records import told_record
 from flows.kafka_decode import BACKFILL_PARTS
 from flows.kafka_source import Input, KafkaSource, KafkaSourceError, Reader
-from schemas.events import DeadLetter, Gap, Item
+from schemas.events import DeadLetter, Gap, GatewayReport, Item
 from schemas.frames import BACKFILL, LIVE, FrameBlock
 from schemas.headers import unpack_headers
 from schemas.wire_arrow import ARROW, encode_arrow
 from schemas.wire_json import JSON, encode_json
 from tests.support.broker import Cluster
+from tests.support.edge_kafka import until, uplink
 from tests.support.frames import frames
 
 _PATIENCE_S = 30.0
@@ -171,6 +174,46 @@ def test_resent_history_is_in_its_lane_by_topic_and_by_header(kafka: Cluster) ->
         **dict.fromkeys((2, 3), (BACKFILL, 0)),
         **dict.fromkeys((4, 5), (BACKFILL, BACKFILL_PARTS)),
     }
+
+
+def test_what_gateways_say_comes_beside_frames_and_goes_on_where_a_snapshot_left_it(kafka: Cluster) -> None:
+    names = {"frames": kafka.topic("frames"), "gateways": kafka.topic("gateways")}
+    way = uplink(kafka, names | {"commands": kafka.topic("commands")})
+
+    def tell(*numbers: int) -> None:
+        for n in numbers:
+            kept = told_record({"kind": "alert", "number": n, "at_ns": n, "text": f"alert {n}"}, "V1")
+            record = Record(n, kept.kind, kept.id, n, n, kept.content_type, kept.payload, kept.subject)
+            assert way.send(URGENT, record)
+        until(lambda: bool(way.report().delivered), lambda: None)
+
+    tell(1, 2)
+    _send(kafka, names["frames"], range(3))
+    given = _input(kafka, *names.values(), gateways=names["gateways"], readers=1)
+    first = _reader(given)
+    got = _read(first, 3, 2)
+    state = first.snapshot()
+    first.close()
+    tell(3)
+    way.close()
+    second = _reader(given, state)
+    more = _read(second, 0, 1)
+    second.close()
+    told = [[i.text for i in items if isinstance(i, GatewayReport)] for items in (got, more)]
+    assert told == [["alert 1", "alert 2"], ["alert 3"]]
+    assert _seqs(got + more) == [0, 1, 2]
+
+
+def test_frames_do_not_wait_for_gateways_that_cannot_be_heard(kafka: Cluster) -> None:
+    topic, said = kafka.topic("frames"), list[str]()
+    _send(kafka, topic, range(2))
+    given = _input(
+        kafka, topic, "not-there", gateways="not-there", readers=1, say=lambda event, **_: said.append(event)
+    )
+    reader = _reader(given)
+    assert _seqs(_read(reader, 2)) == [0, 1]
+    reader.close()
+    assert said.count("unreadable") == 1
 
 
 def test_a_poison_message_keeps_value_key_and_headers(kafka: Cluster) -> None:
