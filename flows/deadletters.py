@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,11 +17,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from flows.kafka_admin import read_kafka
 from schemas.checked import ConfigError
-from schemas.events import DeadLetter
+from schemas.events import DeadLetter, GatewayReport, Item, Rows
+from schemas.frames import FrameBlock
 from schemas.headers import Headers
 from schemas.kafka_settings import KafkaSettings
+from schemas.message import Message
 from schemas.topics import INPUTS
-from schemas.wire import decode
+from schemas.wire import Decoder
+from schemas.wire_gateway import Said, decode_gateways
 from sinks.kafka_records import ID, MARKER
 
 RESUBMITTED = "ibms.resubmitted"  # header: on the message sent again, and on the note that it was; holds the id
@@ -242,11 +245,23 @@ def _text(value: bytes | None) -> str:
     return shown + ("" if part == value else " …")
 
 
+def _words(made: Item) -> str:
+    if isinstance(made, DeadLetter):
+        return f"{made.reason}: {made.detail}"
+    if isinstance(made, GatewayReport):
+        return f"{made.what}: {made.text}"
+    return f"{len(made)} frames of {made.model}" if isinstance(made, FrameBlock | Rows) else ""
+
+
 def _decoded(letter: Letter) -> str:
     """Say what today's decoder makes of it, and what it is beneath."""
-    kind = letter.why.get("content_type", "")
-    made = decode(letter.value, kind, letter.why.get("topic", ""), 0, 0)
-    said = [f"{x.reason}: {x.detail}" if isinstance(x, DeadLetter) else f"{len(x)} frames of {x.model}" for x in made]
+    message = Message(letter.value, letter.why.get("content_type", ""), letter.why.get("topic", ""), 0, 0)
+    made: Sequence[Item]
+    if any(name == "ce_type" for name, _ in letter.headers):
+        made = decode_gateways([Said(message, letter.key, letter.headers)], Decoder())
+    else:
+        made = Decoder().decode([message])
+    said = [_words(one) for one in made]
     with suppress(pa.ArrowException, OSError):
         said.append(f"Arrow columns {', '.join(pa.ipc.open_stream(letter.value).schema.names)}")
     return "; ".join(said)

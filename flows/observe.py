@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from operators.shard import Kept
-from schemas.events import DeadLetter, Incident, Item, Rows
+from schemas.events import DeadLetter, GatewayReport, Incident, Item, Rows
 from schemas.frames import FrameBlock
 from schemas.ids import shard_of
+from schemas.wire_gateway import REPORTS
 
 BEAT_S = 1.0
 Labels = tuple[tuple[str, str], ...]
@@ -98,6 +99,8 @@ class Observer:
             elif isinstance(item, Incident):
                 if item.status == "open" and not item.provisional:
                     self.count("ibms_incidents_opened_total", kind=item.kind)
+            elif isinstance(item, GatewayReport):
+                self.count("ibms_records_total", table=REPORTS)
             elif isinstance(item, Rows):
                 self.count("ibms_records_total", len(item), table=item.table)
                 if item.table == "windows" and "frames" in item.data:

@@ -1,4 +1,7 @@
-"""`ibms run fleet --processes 2` on a real broker: a killed process costs nothing and repeats nothing."""
+"""`ibms run fleet --processes 2` on a real broker: a killed process costs nothing and repeats nothing.
+
+Frames, and what gateways say: their decisions and black boxes, delivered twice, are in the lake once.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from flows.kafka_admin import run_init
+from flows.query import run_query
 from schemas.frames import FrameBlock
+from schemas.topics import INPUTS
 from schemas.wire_json import JSON, row_json
 from sinks import ducklake
 from tests.support.broker import Cluster
+from tests.support.edge_kafka import tripped, uplink
 from tests.support.frames import frames
 
 PACKS, FRAMES = 6, 400
@@ -91,6 +98,16 @@ def _in_lake(folder: Path) -> tuple[int, int]:
     return row[0], row[1] - row[0]
 
 
+def _of_gateways(folder: Path) -> list[dict[str, object]]:
+    """Ask as an analyst does."""
+    asked = "SELECT b.vehicle_id, frames, complete, reason, count(r.id) AS reports FROM black_boxes AS b "
+    asked += "JOIN gateway_reports AS r ON r.vehicle_id = b.vehicle_id GROUP BY ALL ORDER BY 1"
+    out = StringIO()
+    run_query(folder / "lake", asked, "json", out)
+    found: list[dict[str, object]] = json.loads(out.getvalue())
+    return found
+
+
 def _start(config: Path, folder: Path, done: Callable[[], bool], *, kill: bool) -> None:
     """Run until `done` after both processes are up; on the way one of them may be killed."""
     with _run(config) as process:
@@ -140,10 +157,29 @@ def test_a_killed_process_loses_and_repeats_nothing(kafka: Cluster, memory: Call
     config.write_text(CONFIG.format(bootstrap=kafka.bootstrap, prefix=prefix, folder=folder))
     run_init(config, dry_run=False)
     topic, wanted = f"{prefix}.frames", PACKS * int((10 * (FRAMES - 1) - 5) // 60)
+    topics = {role: f"{prefix}.{role}" for role in (*INPUTS, "commands")}
+    inputs = [topics[role] for role in INPUTS]
+
+    def durable() -> bool:
+        return all(_all_durable(kafka, name, prefix) for name in inputs)
+
+    def trip(vehicle: str, times: int) -> None:
+        for k in range(times):  # as of an outbox that does not know what has arrived
+            tripped(folder / f"{vehicle}-{k}", uplink(kafka, topics, vehicle), vehicle)
+
     _send(kafka, topic, range(200))
-    _start(config, folder, lambda: _all_durable(kafka, topic, prefix), kill=True)
+    trip("G1", 2)
+    _start(config, folder, durable, kill=True)
     _send(kafka, topic, range(200, FRAMES))
-    _start(config, folder, lambda: _all_durable(kafka, topic, prefix), kill=False)
+    trip("G1", 1)
+    trip("G2", 1)
+    _start(config, folder, durable, kill=False)
     # a resumed sink publishes what the store covers
     _start(config, folder, lambda: _in_lake(folder)[0] >= wanted, kill=False)
     assert _in_lake(folder) == (wanted, 0)
+    box = {"frames": 81, "complete": True, "reason": "…", "reports": 2}
+    assert _of_gateways(folder) == [{"vehicle_id": vehicle, **box} for vehicle in ("G1", "G2")]
+    with ducklake.attach(folder / "lake") as con:  # as often as it was delivered, and no more
+        raw = "SELECT vehicle_id, count(*) FROM lake.raw.{} GROUP BY ALL ORDER BY 1"
+        assert con.execute(raw.format("gateway_reports")).fetchall() == [("G1", 6), ("G2", 2)]
+        assert con.execute(raw.format("black_box_frames")).fetchall() == [("G1", 243), ("G2", 81)]
