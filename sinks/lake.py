@@ -26,8 +26,9 @@ class LakeSink(FixedPartitionedSink[LakeItem, dict[str, Any]]):
 
     bytewax polls no source for epoch N+1 before N's snapshot is durable, so rows go in two phases: at
     `snapshot` to a pending file, and at the first item of a later epoch, which proves that snapshot
-    durable, into the lake, once `publish_s`, `publish_bytes` or `publish_epochs` wait.  After the flow
-    has returned, call `publish_pending`: its last epoch becomes durable only after this sink is closed.
+    durable, into the lake, once `publish_s`, `publish_bytes` or `publish_epochs` wait.  A thread does that while the
+    flow goes on; what it fails with is raised by a later call.  After the flow has returned, call
+    `publish_pending`: its last epoch becomes durable only after this sink is closed.
 
     `name` tells one line of runs from another: runs that share a recovery store share it, others do not.
     Without recovery (`recovery=False`) nothing can be resumed, and rows are published at `snapshot` and
@@ -61,7 +62,7 @@ class LakeSink(FixedPartitionedSink[LakeItem, dict[str, Any]]):
         return 0
 
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> LakePartition:
-        """Open the lake, publish what the snapshot covers and forget what is newer."""
+        """Open the lake, forget what is newer than the snapshot and begin to publish the rest."""
         return self._locked(LakePartition, resume_state)
 
     def _locked(self, made: type[LakePartition], resume_state: dict[str, Any] | None) -> LakePartition:
@@ -85,14 +86,16 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
         self._now_ns = 0  # newest tick
         self._since_ns = 0  # tick time at which the oldest waiting epoch was first seen to wait
         self._collecting = False  # an item came since the last snapshot
+        # Sorting and writing an epoch's rows takes seconds, joining an hour's files more: no item would pass meanwhile.
+        self._background = ThreadPoolExecutor(1)
+        self._begun: Future[None] | None = None
         self._run, self._seq = self._resume(resume_state)
         self._waiting = self._pending.sizes()
-        # Joining an hour's files takes seconds, in which no item would pass; never beside a publish.
-        self._background = ThreadPoolExecutor(1)
-        self._compaction: Future[None] | None = None
+        if self._waiting:
+            self._publish()
 
     def _resume(self, state: dict[str, Any] | None) -> tuple[int, int]:
-        """Give the run, and the epoch to count on from; its rows and all before it are in the lake after this."""
+        """Give the run, and the epoch to count on from; what is newer is no longer pending after this."""
         sink = self._sink
         if state is None:
             self._pending.drop(list(self._pending.sizes()))
@@ -108,11 +111,12 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
             msg = f"the lake {sink.lake} holds epoch {run.seq} of {sink.name}; the recovery store is older: epoch {seq}"
             raise LakeError(msg)
         self._pending.drop([s for s in self._pending.sizes() if s > seq])
-        publish_all(self._con, self._pending, sink.name)
         return run.number, seq
 
     def write_batch(self, values: list[LakeItem]) -> None:
         """Collect rows; at the first item after a snapshot that snapshot is durable."""
+        if self._begun is not None and self._begun.done():
+            self.settle()
         for value in values:
             if isinstance(value, Tick):
                 self._now_ns = max(self._now_ns, value.now_ns)
@@ -143,12 +147,20 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
 
     def close(self) -> None:
         """Let go of the lake; without recovery, publish the rest first."""
-        if not self._sink.recovery:
-            self._publish()
-        self._compacted()
-        self._background.shutdown()
-        self._con.close()
-        os.close(self._lock)
+        try:
+            if not self._sink.recovery:
+                self._publish()
+            self.settle()
+        finally:
+            self._background.shutdown()
+            self._con.close()
+            os.close(self._lock)
+
+    def settle(self) -> None:
+        """Wait until what was begun is published; raises what it failed with."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.result()
 
     def _publish_if_due(self) -> None:
         if not self._waiting:
@@ -161,17 +173,16 @@ class LakePartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
             self._publish()
 
     def _publish(self) -> None:
-        self._compacted()
-        epochs = publish_all(self._con, self._pending, self._sink.name)
-        self._waiting = {}
+        """Begin to publish what waits, once what was begun before is done: a lake that is slower holds the flow."""
+        self.settle()
+        due, self._waiting = list(self._waiting), {}
         self._since_ns = 0
-        if epochs and ducklake.needs_compaction(self._con):
-            self._compaction = self._background.submit(ducklake.compact, self._con.cursor())
+        self._begun = self._background.submit(self._publish_these, due)
 
-    def _compacted(self) -> None:
-        if self._compaction is not None:
-            self._compaction.result()
-            self._compaction = None
+    def _publish_these(self, due: list[int]) -> None:
+        with self._con.cursor() as con:  # a connection is one thread's
+            if publish_epochs(con, self._pending, self._sink.name, due) and ducklake.needs_compaction(con):
+                ducklake.compact(con)
 
 
 def publish_pending(lake: Path, name: str) -> int:
@@ -195,8 +206,12 @@ def publish_pending(lake: Path, name: str) -> int:
 
 
 def publish_all(con: duckdb.DuckDBPyConnection, pending: Pending, name: str) -> int:
-    """Publish every waiting epoch at once and delete its file; an epoch that the lake has is only deleted."""
-    epochs = list(pending.sizes())
+    """Publish every waiting epoch at once and delete its file; gives how many the lake had not."""
+    return publish_epochs(con, pending, name, list(pending.sizes()))
+
+
+def publish_epochs(con: duckdb.DuckDBPyConnection, pending: Pending, name: str, epochs: list[int]) -> int:
+    """Publish these, in ascending order, as `publish_all`; an epoch that the lake has is only deleted."""
     if not epochs:
         return 0
     run = ducklake.last_run(con, name)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 from uuid import uuid4
 
@@ -29,7 +30,6 @@ from sinks.lake import publish_pending
 
 ROOT = Path(__file__).parents[2]
 EPOCH_S = 30.0  # the default
-_NEVER_S = 3600.0  # the longest epoch that settings take
 _TENTH = 0.1
 
 
@@ -43,6 +43,8 @@ class Sizes:
     many: int = 100_000
     many_rounds: int = 100
     epoch_s: float = EPOCH_S
+    pairs: int = 2  # of runs with snapshots and without
+    epochs: int = 2  # measured in each
 
 
 # What each figure should be
@@ -109,37 +111,51 @@ def throughput(bootstrap: str, encoding: str, frames: int, vehicles: int, rounds
 
 @dataclass(frozen=True, slots=True)
 class Durability:
-    """What snapshots cost, by the clock and by CPU, and how long a killed worker needs to its first record."""
+    """What snapshots cost, epoch by epoch, and how long a killed worker needs to its first record."""
 
-    ratio: float
-    ratio_cpu: float
+    with_snapshots: list[Rates]
+    without: list[Rates]  # over the same stretches of the topic
     resume_s: float
-    with_snapshots: Rates
-    without: Rates
+
+    @property
+    def ratio(self) -> float:
+        """Give throughput with snapshots over that without, by the clock: median of the epochs."""
+        return median(a.per_s / b.per_s for a, b in zip(self.with_snapshots, self.without, strict=True))
+
+    @property
+    def ratio_cpu(self) -> float:
+        """Give the same of frames per CPU second, which other load on the machine blurs least."""
+        return median(a.per_core / b.per_core for a, b in zip(self.with_snapshots, self.without, strict=True))
 
 
-def durability(bootstrap: str, vehicles: int, rounds: int, epoch_s: float) -> Durability:
-    """Measure a whole epoch, from one durable snapshot to the next, against a run without; then kill and restart.
+def durability(bootstrap: str, n: Sizes) -> Durability:
+    """Measure whole epochs, from one durable snapshot to the next, against the same frames without; kill and restart.
 
-    Without snapshots nothing is published to the lake, so publishing counts as a cost of theirs.  The worker is killed
-    when a snapshot is durable: later it would first make again, unseen, what brokers have.
+    A snapshot is what a run pays to go on after a kill: state and offsets written and synced, an epoch's rows for the
+    lake made a durable file, brokers waited for until they have all records, no frame taken meanwhile.  What a run
+    without a recovery store does as well is none of it: there too records go to Kafka and are published to the lake.
+    Runs with and without take turns.  The worker is killed when a snapshot is durable: later it would first make
+    again, unseen, what brokers have.
     """
-    with _topics(bootstrap) as settings, _folder() as folder:
-        sent = fill(settings, vehicles, rounds, "arrow", 10)
-        warm = int(sent * _TENTH) + vehicles
-        with running(settings, folder / "with", epoch_s) as worker:
-            worker.after(warm)
-            first = worker.next_epoch()
-            last = worker.next_epoch()
-        assert last.frames < sent, "the topic ran dry before the epoch ended: more rounds are needed"
-        with ends(settings, "windows") as reader, running(settings, folder / "with", epoch_s) as worker:
-            resume_s = first_record(reader) - worker.began
-        plain = KafkaSettings(settings.bootstrap, settings.prefix, f"{settings.group}-plain")
-        with running(plain, folder / "without", _NEVER_S) as worker:
-            began = worker.after(warm)
-            ended = worker.after(max(warm + vehicles, min(sent, warm + last.frames - first.frames)))
-    one, other = (_rates(a, b) for a, b in ((first, last), (began, ended)))
-    return Durability(one.per_s / other.per_s, one.per_core / other.per_core, resume_s, one, other)
+    ones: list[Rates] = []
+    others: list[Rates] = []
+    resumes: list[float] = []
+    with _topics(bootstrap) as settings:
+        sent = fill(settings, n.many, n.many_rounds, "arrow", 10)
+        warm = int(sent * _TENTH) + n.many
+        for _ in range(n.pairs):
+            with _folder() as folder:
+                with running(settings, folder, n.epoch_s) as worker:
+                    worker.after(warm)
+                    marks = [worker.next_epoch() for _ in range(n.epochs + 1)]
+                assert marks[-1].frames < sent, "the topic ran dry before the epochs ended: more rounds are needed"
+                with ends(settings, "windows") as reader, running(settings, folder, n.epoch_s) as worker:
+                    resumes.append(first_record(reader) - worker.began)
+            with _folder() as folder, running(settings, folder, n.epoch_s, snapshots=False) as worker:
+                plain = [worker.after(mark.frames) for mark in marks]
+            ones += map(_rates, marks, marks[1:])
+            others += map(_rates, plain, plain[1:])
+    return Durability(ones, others, median(resumes))
 
 
 def _rates(first: Sample, last: Sample) -> Rates:
@@ -165,10 +181,11 @@ def run_kafka(bootstrap: str | None, sizes: Sizes, *, as_json: bool) -> None:
         _tell(f"Arrow, 10 frames a message: {arrow}")
         text = throughput(address, "json", 1, sizes.few, sizes.json_rounds, sizes.epoch_s)
         _tell(f"JSON, 1 frame a message: {text}")
-        lasting = durability(address, sizes.many, sizes.many_rounds, sizes.epoch_s)
+        lasting = durability(address, sizes)
+        for one, other in zip(lasting.with_snapshots, lasting.without, strict=True):
+            _tell(f"{sizes.many:,} vehicles, epoch of {sizes.epoch_s:g} s: with snapshots {one}; without {other}")
         _tell(
-            f"{sizes.many:,} vehicles, epoch {sizes.epoch_s:g} s: with snapshots {lasting.with_snapshots}; without "
-            f"{lasting.without}; ratio {lasting.ratio:.3f} by the clock, {lasting.ratio_cpu:.3f} by CPU; "
+            f"medians: {lasting.ratio:.3f} by the clock, {lasting.ratio_cpu:.3f} by CPU; "
             f"kill -9 to the first record on a topic {lasting.resume_s:.2f} s"
         )
         beside = peers(address)

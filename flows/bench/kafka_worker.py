@@ -23,7 +23,8 @@ from flows.bench.speed import SHARDS
 from schemas.kafka_settings import KafkaSettings
 from sinks.kafka_records import MARKER
 
-_LOOK_S = 0.02
+_LOOK_S = 0.2  # between looks at a worker's metrics: they cost it a millisecond each
+_STORE_LOOK_S = 0.02
 _PATIENCE_S = 300.0
 _FRAMES = re.compile(r'^ibms_frames_total\{stage="decoded"\} (\S+)$', re.MULTILINE)
 _CONFIG = """
@@ -78,9 +79,19 @@ class Worker:
         return self._wait(lambda: (now := self.sample()).frames >= frames and now)
 
     def next_epoch(self) -> Sample:
-        """Wait until another snapshot is durable."""
-        before = last_epoch(self.folder / "recovery")
-        return self._wait(lambda: last_epoch(self.folder / "recovery") > before and self.sample())
+        """Wait until another snapshot is durable; the worker is asked as often as by `after`."""
+        store = self.folder / "recovery"
+        before = last_epoch(store)
+
+        def durable() -> Sample | Literal[False]:
+            until = self.sample().at + _LOOK_S
+            while time.monotonic() < until:
+                if last_epoch(store) > before:
+                    return self.sample()
+                time.sleep(_STORE_LOOK_S)
+            return False
+
+        return self._wait(durable, 0.0)
 
     def all_durable(self, settings: KafkaSettings) -> Sample:
         """Wait until the group stands at the end of every partition: it is moved after durable epochs only."""
@@ -98,7 +109,7 @@ class Worker:
 
 
 @contextmanager
-def running(settings: KafkaSettings, folder: Path, epoch_s: float) -> Iterator[Worker]:
+def running(settings: KafkaSettings, folder: Path, epoch_s: float, *, snapshots: bool = True) -> Iterator[Worker]:
     """Start a worker in `folder`, going on from what is there, and kill it at the end."""
     folder.mkdir(exist_ok=True)
     with create_server(("127.0.0.1", 0)) as free:
@@ -110,7 +121,8 @@ def running(settings: KafkaSettings, folder: Path, epoch_s: float) -> Iterator[W
             folder=folder, epoch_s=epoch_s, port=port,
         )
     )  # fmt: skip
-    command = [sys.executable, "-m", "flows", "run", "fleet", "--config", str(config)]
+    run = ["flows", "run", "fleet", "--config"] if snapshots else ["flows.bench.kafka_unkept"]
+    command = [sys.executable, "-m", *run, str(config)]
     began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:

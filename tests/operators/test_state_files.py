@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +56,34 @@ def test_a_file_of_another_turn_or_none_is_refused(tmp_path: Path) -> None:
         open_turn(tmp_path, "window", 3)
 
 
-def test_a_write_that_fails_leaves_the_older_file(tmp_path: Path) -> None:
-    write(tmp_path, "window", 1, {}, [NUMBERS])
-    (tmp_path / "window.1.new").mkdir()
-    with pytest.raises(IsADirectoryError):
-        write(tmp_path, "window", 3, {}, [NUMBERS])
-    assert open_turn(tmp_path, "window", 1)[0]["turn"] == 1
+def test_a_file_grows_and_shrinks_with_what_it_holds(tmp_path: Path) -> None:
+    write(tmp_path, "window", 1, {"packs": ["A"] * 100}, [np.zeros(1000)])
+    write(tmp_path, "window", 3, {}, [NUMBERS])
+    header, file = open_turn(tmp_path, "window", 3)
+    with file:
+        got = np.empty_like(NUMBERS)
+        read_into(file, got)
+        assert np.array_equal(got, NUMBERS)
+        assert file.read() == b""
+    assert "packs" not in header
+
+
+def test_a_write_that_fails_spoils_no_file_but_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for turn in (1, 2):
+        write(tmp_path, "window", turn, {}, [np.full(12, turn)])
+    real = os.writev
+
+    def full(handle: int, pieces: list[memoryview]) -> int:
+        real(handle, [pieces[0], pieces[1][:8]])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "writev", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path, "window", 3, {}, [np.full(12, 3)])
+    monkeypatch.undo()
+    for turn in (1, 3):
+        with pytest.raises(ValueError, match=f"is of turn none, half written, not {turn}"):
+            open_turn(tmp_path, "window", turn)
+    assert open_turn(tmp_path, "window", 2)[0]["turn"] == 2
+    write(tmp_path, "window", 3, {}, [NUMBERS])  # as the restarted flow does
+    assert open_turn(tmp_path, "window", 3)[0]["turn"] == 3

@@ -149,6 +149,7 @@ def test_other_processes_query_while_the_lake_is_written(tmp_path: Path) -> None
         lake.snapshot()
         before = time.perf_counter()
         lake.write_batch([Tick(number)])
+        lake.settle()
         took.append(time.perf_counter() - before)
     lake.close()
     for reader in readers:

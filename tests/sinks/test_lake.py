@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import bytewax.operators as op
@@ -27,6 +29,7 @@ def test_rows_are_published_at_the_first_item_after_their_snapshot_and_not_befor
     lake.snapshot()
     assert count(tmp_path) == 0
     lake.write_batch([Tick(1)])
+    lake.settle()
     assert count(tmp_path) == 3
 
 
@@ -34,6 +37,7 @@ def test_a_quiet_sink_publishes_by_ticks_once_rows_have_waited_a_minute(tmp_path
     lake = part(tmp_path, publish_s=60)
     for second, expected in ((100, 0), (101, 0), (159, 0), (161, 2)):
         lake.write_batch([*(records(windows(2)) if second == 100 else []), Tick(second * 10**9)])
+        lake.settle()
         assert count(tmp_path) == expected, second
         lake.snapshot()
 
@@ -43,6 +47,7 @@ def test_rows_are_published_once_enough_bytes_wait(tmp_path: Path) -> None:
     for number in range(6):
         lake.write_batch(records(windows(100, first=100 * number)))
         lake.snapshot()
+    lake.settle()
     assert 0 < count(tmp_path) < 600
 
 
@@ -55,6 +60,7 @@ def test_resuming_publishes_what_the_snapshot_covers_and_forgets_what_is_newer(t
     lake.close()
 
     again = part(tmp_path, durable)
+    again.settle()
     assert ask(tmp_path, "SELECT start_ns = epoch_ms(1767571200000) FROM raw.windows") == [(True,)]
     again.write_batch(records(windows(1, first=2)))
     again.snapshot()
@@ -119,9 +125,56 @@ def test_without_recovery_rows_are_published_inside_a_long_epoch(tmp_path: Path)
     lake = part(tmp_path, recovery=False, publish_bytes=50_000)
     for number in range(6):
         lake.write_batch(records(windows(100, first=100 * number)))
+    lake.settle()
     assert count(tmp_path) > 0
     lake.close()
     assert count(tmp_path) == 600
+
+
+def test_what_comes_while_an_epoch_is_published_is_not_published_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, real = Event(), ducklake.publish
+
+    def slow(*given: Any) -> bool:
+        assert goes_on.wait(10)
+        return real(*given)
+
+    monkeypatch.setattr(ducklake, "publish", slow)
+    lake = part(tmp_path, publish_epochs=1)
+    lake.write_batch(records(windows(1, first=0)))
+    lake.snapshot()
+    lake.write_batch(records(windows(1, first=1)))
+    lake.snapshot()  # not durable: no item has come since
+    goes_on.set()
+    lake.settle()
+    assert ask(tmp_path, "SELECT minute(start_ns) FROM windows") == [(0,)]
+    lake.close()
+    assert publish_pending(tmp_path, "test") == 1
+    assert count(tmp_path) == 2
+
+
+def test_what_a_publish_fails_with_ends_the_flow_at_a_later_item(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> bool:
+        msg = "no room"
+        raise duckdb.IOException(msg)
+
+    monkeypatch.setattr(ducklake, "publish", full)
+    lake = part(tmp_path, publish_epochs=1)
+    lake.write_batch(records(windows(1)))
+    lake.snapshot()
+    lake.write_batch([Tick(1)])
+
+    def go_on() -> None:
+        for second in range(1000):
+            time.sleep(0.01)
+            lake.write_batch([Tick(second)])
+
+    with pytest.raises(duckdb.IOException, match="no room"):
+        go_on()
+    lake.close()
 
 
 def test_an_epoch_larger_than_memory_allows_is_spilled_and_whole(tmp_path: Path, monkeypatch: Any) -> None:

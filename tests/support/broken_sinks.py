@@ -49,6 +49,7 @@ class _Hasty(_Lingering):
         if self._pending.collected and not self._hurried:
             self._hurried = True
             self._seal()
+            self.settle()
             publish_all(self._con, self._pending, self._sink.name)
 
     def snapshot(self) -> dict[str, Any]:
@@ -73,6 +74,7 @@ def _publish_whatever(
 ) -> tuple[int, int]:
     """Resume as if every pending epoch were older than the snapshot."""
     resume(None if state is None else {**state, "seq": 1 << 40})
+    publish_all(part._con, part._pending, part._sink.name)
     run = ducklake.last_run(part._con, part._sink.name)
     assert run is not None
     return run.number, run.seq
