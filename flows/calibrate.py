@@ -19,13 +19,13 @@ from urllib.parse import quote
 from edge.cloud_soc import STD
 from flows.orders import LimitsOrder, give, signed_limits, signed_soc
 from schemas.checked import ConfigError
+from schemas.columns import NORMAL_90
 from schemas.pack import PackModel, load_pack
 from schemas.signed import read_private
 from sinks import ducklake
 
-_NORMAL_90 = 1.645  # standard deviations to each end of a 90 % interval
 # Columns of the table health: capacity of the pack and its standard deviation, Ah, and R0.
-CAPACITY = f"capacity_ah, capacity_ah / soh * (soh_high - soh_low) / {2 * _NORMAL_90} AS capacity_std_ah, r0_rel"
+CAPACITY = f"capacity_ah, capacity_ah / soh * (soh_high - soh_low) / {2 * NORMAL_90} AS capacity_std_ah, r0_rel"
 _OLD_S = 80 * 60.0  # an older SOC is from before what a gateway remembers to have counted
 _LEAST_LESS = 0.01  # of a limit: less is not worth a message
 

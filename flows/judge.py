@@ -17,10 +17,10 @@ from operators.health import Judge, MakeJudge, Said
 from operators.kernels.charges import ChargeState
 from operators.session_records import full_v
 from schemas.checked import ConfigError
+from schemas.columns import NORMAL_90
 from schemas.pack import PackModel
 
 Floats = NDArray[np.float64]
-NORMAL_90 = 1.645  # standard deviations to each end of a 90 % interval
 # A model that learned from cells on a tester has not seen packs: its own interval is not that of a pack.
 FOREIGN_STD = 0.06
 # Voltage of a full cell by the beginning of a set's name; the field's voltages are moved there.

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.judge import NORMAL_90, Follower, hashes, of_field
+from flows.judge import Follower, hashes, of_field
 from flows.prognosis.model import Model
 from flows.prognosis.serve import Forecast, Served, predict_rul, served
 from operators.life import NOT_YET, SHORT, STEPS, Life, MakeOracle, Oracle
 from schemas.checked import ConfigError
+from schemas.columns import NORMAL_90
 from schemas.pack import PackModel
 
 Floats = NDArray[np.float64]

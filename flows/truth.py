@@ -15,10 +15,9 @@ from operators.kernels.health import HealthConfig
 from replay.simulate.faults import Fault
 from replay.simulate.fleet import FleetConfig, model_name, true_soh, vehicle_id
 from replay.simulate.truth import Truth
+from schemas.columns import NORMAL_90
 from schemas.frames import FrameBlock
 from schemas.pack import load_pack
-
-_INTERVAL_90 = 1.645  # standard deviations
 
 # What in the lake counts as having found a fault of that kind: incidents by kind, gaps (also those that were filled
 # afterwards), dead letters by reason.  A fault of one cell shows as whichever of its numbers moves first.
@@ -106,7 +105,7 @@ def soc_errors(con: duckdb.DuckDBPyConnection, truth: Path, without: Iterable[st
                sqrt(avg(error ** 2) FILTER (settled)) * 100, avg((abs(error) <= $sigmas * soc_std)::INT) * 100
         FROM e GROUP BY ROLLUP (model) ORDER BY 1
         """,
-        {"truth": str(truth), "without": list(without), "sigmas": _INTERVAL_90},
+        {"truth": str(truth), "without": list(without), "sigmas": NORMAL_90},
     ).fetchall()
     return [SocError(model, n, *(np.nan if v is None else float(v) for v in values)) for model, n, *values in rows]
 

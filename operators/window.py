@@ -127,7 +127,7 @@ class WindowStep(Step):
             }
         for name in ("current_min_a", "current_max_a", "pack_v_min", "pack_v_max", "cell_v_min", "cell_v_max",
                      "spread_max_v", "temp_min_c", "temp_max_c", "soc_start", "spread_soc", "spread_r0",
-                     "spread_capacity"):  # fmt: skip
+                     "spread_capacity", "spread_soc_std", "spread_r0_std", "spread_capacity_std"):  # fmt: skip
             data[name] = get(name)
         for name in ("frames", "complete_frames"):
             data[name] = get(name).astype(np.int32)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NORMAL_90 = 1.645  # standard deviations to each end of a 90 % interval; the views in schemas/sql have it as well
+
 
 @dataclass(frozen=True, slots=True)
 class Column:

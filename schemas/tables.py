@@ -55,8 +55,12 @@ TABLES: dict[str, tuple[Column, ...]] = {
     sop_charge_2s_w f32 charge power for 2 s
     sop_charge_10s_w f32 charge power for 10 s
     sop_charge_30s_w f32 charge power for 30 s
-    sop_discharge_std_w f32 standard deviation of the discharge power for 10 s
-    sop_charge_std_w f32 standard deviation of the charge power for 10 s
+    sop_discharge_2s_std_w f32 standard deviation of the discharge power for 2 s
+    sop_discharge_10s_std_w f32 of that for 10 s
+    sop_discharge_30s_std_w f32 of that for 30 s
+    sop_charge_2s_std_w f32 standard deviation of the charge power for 2 s
+    sop_charge_10s_std_w f32 of that for 10 s
+    sop_charge_30s_std_w f32 of that for 30 s
     sop_discharge_2s_limit i8 what binds it: 0 voltage, 1 current, 2 temperature, 3 SOC
     sop_discharge_10s_limit i8 the same
     sop_discharge_30s_limit i8 the same
@@ -68,9 +72,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
     current_offset_a f32 what the current sensor shows too much
     current_offset_std_a f32 its standard deviation
     r0_ohm f32 mean resistance of a cell group
+    r0_std_ohm f32 its standard deviation
     spread_soc f32 max-min of SOC over the cells, at the start of the window
     spread_r0 f32 max-min of R0 over the cells, relative to the median, at the start
     spread_capacity f32 max-min of capacity over the cells, relative to the median, at the start
+    spread_soc_std f32 standard deviation of spread_soc
+    spread_r0_std f32 standard deviation of spread_r0
+    spread_capacity_std f32 standard deviation of spread_capacity
     r0_high_cell i16 the cell with the highest resistance
     capacity_low_cell i16 the cell with the smallest capacity
     drift f32 Page-Hinkley statistic of the worst feature over its threshold

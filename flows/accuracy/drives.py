@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from operators.kernels import estimate as kernel
 from operators.kernels.estimate import EstimateConfig, EstimateState
 from operators.kernels.parameters import parameters
+from schemas.columns import NORMAL_90
 from schemas.pack import PackModel
 
-_INTERVAL_90 = 1.645  # standard deviations
 _CELL_V = 3.6  # of rated energy
 Floats = NDArray[np.float64]
 
@@ -49,6 +49,7 @@ class SocRow:
     within_90_pct: float  # share of samples whose 90 % interval holds the truth; 90 would be right
     nis: float  # mean square of the innovation over its standard deviation; 1 where errors were white
     energy_rmse_pct: float  # of the energy left until the recording's end, of the full pack's
+    energy_within_90_pct: float  # share of samples whose 90 % interval holds it
 
 
 def soc_errors(
@@ -63,8 +64,9 @@ def soc_errors(
     out = estimated(pack, cfg, drive, cells_seen=cells_seen, offset_a=offset_a)
     counts = (drive.t_s - drive.t_s[0] >= settling_s) & ~np.isnan(drive.soc)
     error = (out["soc"] - drive.soc)[counts]
-    energy = (1e3 * out["soe_kwh"] - _energy_left_wh(drive))[counts] / (pack.usable_ah * pack.series * _CELL_V)
-    within = np.abs(error) <= _INTERVAL_90 * out["soc_std"][counts]
+    rated_wh = pack.usable_ah * pack.series * _CELL_V
+    energy = (1e3 * out["soe_kwh"] - _energy_left_wh(drive))[counts] / rated_wh
+    within = np.abs(error) <= NORMAL_90 * out["soc_std"][counts]
     return SocRow(
         test=drive.name,
         ambient_c=drive.ambient_c,
@@ -74,6 +76,9 @@ def soc_errors(
         within_90_pct=float(100 * within.mean()),
         nis=float(np.nanmean(np.square(out["innov_v"] / out["innov_std_v"])[counts])),
         energy_rmse_pct=float(100 * np.sqrt(np.mean(energy**2))),
+        energy_within_90_pct=float(
+            100 * np.mean(np.abs(energy) <= NORMAL_90 * 1e3 * out["soe_std_kwh"][counts] / rated_wh)
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Power for seconds of a Leaf cell against what its recorded pulses show.
+"""Power for seconds of a Leaf cell, and its interval, against what its recorded pulses show.
 
 A pulse of current I from rest moves the voltage from OCV to v after t seconds: R_t = (v − OCV) / I, and the power that
 would just reach a limit is V_lim·|OCV − V_lim| / R_t.  The estimator runs over the whole test as if 96 such cells,
@@ -21,6 +21,7 @@ from operators.kernels.estimate import EstimateConfig
 from operators.kernels.parameters import parameters
 from replay.fit.leaf import CELL_AH
 from replay.fit.read import charge_ah, columns
+from schemas.columns import NORMAL_90
 from schemas.pack import PackModel, load_pack
 
 TIMES_S = {"discharge": (2, 10, 30), "charge": (2, 10)}
@@ -33,19 +34,21 @@ Floats = NDArray[np.float64]
 
 
 def figures(data: Path) -> dict[str, float]:
-    """Give by temperature, direction and duration the mean and the worst error of SOP, %."""
+    """Give by temperature, direction and duration mean and worst error of SOP, and how often its interval holds, %."""
     pack = replace(load_pack("leaf-24kwh"), charge_max_a=_NO_LIMIT_A, discharge_max_a=_NO_LIMIT_A)
     c = columns(data / "leaf_cell/leaf_cell.parquet", ("test", "t_s", "step", "step_t_s", "i", "v"))
-    found = {}
+    found: dict[str, float] = {}
+    held: list[bool] = []
     for test in sorted({str(name) for name in c["test"]}):
         told = re.search(r"HPPC-(\d+)C", test)
         if told is None:
             continue
         for (way, seconds), errors in _errors(pack, _since_full(c, test), float(told[1])).items():
             name = f"leaf_cell_sop_{told[1]}c_{way}_{seconds}s"
-            found[f"{name}_mean_pct"] = float(np.mean(np.abs(errors)))
-            found[f"{name}_worst_pct"] = float(np.max(np.abs(errors)))
-    return found
+            off, std = np.abs(errors).T
+            found |= {f"{name}_mean_pct": float(off.mean()), f"{name}_worst_pct": float(off.max())}
+            held += (off <= NORMAL_90 * std).tolist()
+    return found | ({"leaf_cell_sop_interval_90_covers_pct": float(100 * np.mean(held))} if held else {})
 
 
 def _since_full(c: dict[str, NDArray[Any]], test: str) -> tuple[Floats, ...]:
@@ -66,13 +69,18 @@ def _pulses(i: Floats, step_t_s: Floats) -> Iterator[tuple[int, int]]:
             yield k, end
 
 
-def _errors(pack: PackModel, rows: tuple[Floats, ...], temp_c: float) -> dict[tuple[str, int], list[float]]:
-    """Compare at each pulse and duration, by direction: power over that of the pulse's own resistance, minus 1, %."""
+def _errors(
+    pack: PackModel, rows: tuple[Floats, ...], temp_c: float
+) -> dict[tuple[str, int], list[tuple[float, float]]]:
+    """Compare at each pulse and duration, by direction: power over that of the pulse's own resistance, minus 1, %.
+
+    Beside it the standard deviation that the estimator gives, in the same unit.
+    """
     t_s, step_t_s, i, v = rows
     soc = 1.0 + charge_ah(t_s, i) / CELL_AH
     drive = Drive("", temp_c, t_s, _WIDE * i, pack.series * v, np.full(t_s.size, temp_c), soc)
     out, cell = estimated(pack, _START, drive, cells_seen=True), parameters(pack).cell
-    found: dict[tuple[str, int], list[float]] = {}
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for k, end in _pulses(i, step_t_s):
         way = "charge" if i[k + 1] > 0 else "discharge"
         limit_v = cell.v_max if way == "charge" else cell.v_min
@@ -82,6 +90,6 @@ def _errors(pack: PackModel, rows: tuple[Floats, ...], temp_c: float) -> dict[tu
             at = k + int(np.argmin(np.abs(step_t_s[k:end] - seconds)))
             r_ohm = (v[at] - v[k - 1]) / (_WIDE * i[at])
             power_w = pack.series * limit_v * abs(v[k - 1] - limit_v) / r_ohm
-            said = float(out[f"sop_{way}_{seconds}s_w"][k - 1])
-            found.setdefault((way, seconds), []).append(100.0 * (said / power_w - 1.0))
+            said, std = (float(out[f"sop_{way}_{seconds}s_{what}"][k - 1]) for what in ("w", "std_w"))
+            found.setdefault((way, seconds), []).append((100.0 * (said / power_w - 1.0), 100.0 * std / power_w))
     return found

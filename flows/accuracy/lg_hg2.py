@@ -36,6 +36,8 @@ def figures(data: Path) -> dict[str, float]:
         found["lg_hg2_soc_warm_worst_point_pct"] = max(r.worst_pct for r in warm)
         found["lg_hg2_soe_warm_worst_file_pct"] = max(r.energy_rmse_pct for r in warm)
         found["lg_hg2_soe_warm_mean_rmse_pct"] = float(np.mean([r.energy_rmse_pct for r in warm]))
+        held, samples = zip(*((r.energy_within_90_pct, r.samples) for r in warm), strict=True)
+        found["lg_hg2_soe_warm_interval_90_covers_pct"] = float(np.average(held, weights=samples))
     if cold:
         found["lg_hg2_soc_cold_worst_file_pct"] = max(r.rmse_pct for r in cold)
     found["lg_hg2_soc_interval_90_covers_pct"] = covered_pct(rows)

@@ -13,7 +13,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from flows.accuracy import bmw_i3, faults, gateway, leaf_cell, lg_hg2, offset, prognosis
+from flows.accuracy import bmw_i3, faults, gateway, leaf_cell, lg_hg2, offset, prognosis, pulses
 from flows.accuracy.ev_faults import weak_cells
 from schemas.checked import ConfigError
 
@@ -50,7 +50,8 @@ _GOALS: dict[str, tuple[float, float]] = {
     "lg_hg2_soc_warm_mean_rmse_pct": (0.0, 0.55),
     "lg_hg2_soc_warm_worst_file_pct": (0.0, 0.80),
     "lg_hg2_soc_warm_worst_point_pct": (0.0, 3.0),
-    "lg_hg2_soe_warm_*": (0.0, 1.0),
+    "lg_hg2_soe_warm_*rmse_pct": (0.0, 1.0),
+    "lg_hg2_soe_warm_worst_file_pct": (0.0, 1.0),
     "lg_hg2_soc_cold_worst_file_pct": (0.0, 0.9),
     "lg_hg2_left_out_m20c*_mean_rmse_pct": (0.0, 1.2),
     "lg_hg2_left_out_m20c*_worst_file_pct": (0.0, 2.5),
@@ -65,6 +66,8 @@ _GOALS: dict[str, tuple[float, float]] = {
     "bmw_i3_capacity_own_soc_ah": (59.95, 63.65),
     "bmw_i3_capacity_own_soc_low_ah": (0.0, 61.8),
     "bmw_i3_capacity_own_soc_high_ah": (61.8, np.inf),
+    "sop_simulated_*_covers_pct": (85.0, 100.0),
+    "leaf_cell_sop_interval_90_covers_pct": (85.0, 100.0),  # fitted on these very pulses
     "leaf_cell_sop_10c_*": (0.0, 10.0),
     "leaf_cell_sop_*": (0.0, 5.0),
 }
@@ -85,6 +88,8 @@ def measure(data: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
         found |= gateway.figures()
     with console.status("current sensors of simulated vehicles …"):
         found |= offset.figures()
+    with console.status("power of simulated packs …"):
+        found |= pulses.figures()
     for name in present:
         with console.status(f"{name} …"):
             found |= {"incidents": weak_cells(data)} if name == "ev_faults" else SETS[name](data)

@@ -133,7 +133,7 @@ _SOC, _Z_MED = range(2)
     _SOC_STD, _R0, _V_MED, _INNOV, _INNOV_STD, _SOE, _SOE_STD, _D_SOC_STD, _D_R0_STD, _D_Q_STD, _CAPACITY, _Q_MED,
     _OFFSET, _OFFSET_STD, _R0_STD, _CAPACITY_STD, _SOP_STD,
 ) = range(17)  # fmt: skip
-_SOP = _SOP_STD + 2
+_SOP = _SOP_STD + len(power.STD_NAMES)
 _SOURCE, _LIMIT = range(2)
 _LOW, _HIGH, _OUT_CELL, _IN_CELL = range(4)
 _RESID = 3  # after the three differences
@@ -300,33 +300,41 @@ def _walk(
         f32[_OFFSET_STD, n] = math.sqrt(core[soc.P_OO]) * pack.capacity_ah
         f32[_Q_MED, n], f32[_CAPACITY, n] = capacity_ah, capacity_ah * (left + room)
         rest = at[OCV] + pack.hysteresis_v * core[soc.H] + core[soc.BIAS]
-        std_v = math.sqrt(at[DOCV] * at[DOCV] * (core[soc.P_ZZ] + spread) + core[soc.P_BB])
         std_r = math.sqrt(core[soc.P_SS]) / (1.0 + scale)
         std_q = math.sqrt(core[soc.P_QQ]) / (1.0 + core[soc.FADE])
         f32[_R0_STD, n], f32[_CAPACITY_STD, n] = f32[_R0, n] * std_r, f32[_CAPACITY, n] * std_q
         charge_now, discharge_now = power.allowed(temp_c, n, charge_share, discharge_share)
         first, last = -1, -1  # cell groups that bind
+        doubt = (
+            core[soc.P_ZZ], spread, core[soc.P + soc.BIAS], core[soc.P_BB], core[soc.P + soc.SCALE] / (1.0 + scale),
+            core[soc.P_BB + 1] / (1.0 + scale), std_r * std_r, core[_SHARED + RR] if by_cell else 0.0, std_q * std_q,
+        )  # fmt: skip
         for p in range(power.PULSES):
             amps = capacity_ah * 3600.0 / power.PULSES_S[p]  # that a whole charge gives for the pulse
-            r_pulse, u_left = power.pulse(at, core, soc.U, scale, kept[p], 1.0 / amps)
-            low, high = rest + u_left - pack.v_min, pack.v_max - rest - u_left
-            low_a, high_a = low / r_pulse, high / r_pulse
+            r_pulse, u_left, u_var = power.pulse(at, core, soc.U, scale, kept[p], 1.0 / amps)
+            end_v = rest + u_left
+            low, high = end_v - pack.v_min, pack.v_max - end_v
+            low_per_v = high_per_v = 1.0 / r_pulse
             if by_cell:
                 if p == 0:
                     first, last = power.binding(cell, low, high, work, bits, _LIFT, _ERROR, _PAIR)
                 low, high = max(low + work[_LIFT, first], 0.0), max(high - work[_LIFT, last], 0.0)
-                low_a, high_a = low * work[_ERROR, first] / r_pulse, high * work[_ERROR, last] / r_pulse
-            out, out_limit = power.sop(
-                low_a, pack.cells, r_pulse, rest + u_left, pack.discharge_max_a, discharge_now, left * amps
+                low_per_v, high_per_v = work[_ERROR, first] / r_pulse, work[_ERROR, last] / r_pulse
+            out, out_limit, out_a = power.sop(
+                low * low_per_v, pack.cells, r_pulse, end_v, pack.discharge_max_a, discharge_now, left * amps
             )
-            back, in_limit = power.sop(
-                high_a, pack.cells, -r_pulse, rest + u_left, pack.charge_max_a, charge_now, room * amps
+            back, in_limit, in_a = power.sop(
+                high * high_per_v, pack.cells, -r_pulse, end_v, pack.charge_max_a, charge_now, room * amps
             )
-            f32[_SOP + 2 * p, n], f32[_SOP + 2 * p + 1, n] = out, back
-            i8[_LIMIT + 2 * p, n], i8[_LIMIT + 2 * p + 1, n] = out_limit, in_limit
-            if p == 0:
-                f32[_SOP_STD, n] = power.sop_std(out, out_limit, low, std_v, std_r)
-                f32[_SOP_STD + 1, n] = power.sop_std(back, in_limit, high, std_v, std_r)
+            k = 2 * p
+            f32[_SOP + k, n], f32[_SOP + k + 1, n] = out, back
+            i8[_LIMIT + k, n], i8[_LIMIT + k + 1, n] = out_limit, in_limit
+            f32[_SOP_STD + k, n] = power.sop_std(
+                1.0, out_limit, out_a, pack.cells, r_pulse, end_v, at[DOCV], low_per_v, amps, u_left, u_var, doubt
+            )
+            f32[_SOP_STD + k + 1, n] = power.sop_std(
+                -1.0, in_limit, in_a, pack.cells, r_pulse, end_v, at[DOCV], high_per_v, amps, u_left, u_var, doubt
+            )
         i16[_OUT_CELL, n], i16[_IN_CELL, n] = first, last
         drain = (core[soc.POWER_W] / pack.cells + core[soc.HEAT_W]) / at[OCV]  # A, of the load to come
         drain = drain if drain > 0.0 and core[soc.POWER_W] > 0.0 else 0.0

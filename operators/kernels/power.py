@@ -2,7 +2,8 @@
 
 Power follows the circuit model to the end of the pulse: with R_t = R0 + Σ R_b (1 − exp(−t/τ_b)) + OCV' t / Q the
 current that brings the limiting cell group to its voltage limit is |OCV − V_limit| / R_t, and power is that current
-times the pack's voltage under it.
+times the pack's voltage under it.  How sure that is follows from the filter's covariance, by the slopes of power at the
+limit that binds (delta method).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PULSES_S = (10.0, 2.0, 30.0)  # the first says which cell groups bind: what diff
 PULSES = len(PULSES_S)
 NAMES = tuple(f"sop_{way}_{s:.0f}s_w" for s in PULSES_S for way in ("discharge", "charge"))
 LIMIT_NAMES = tuple(name.replace("_w", "_limit") for name in NAMES)
-STD_NAMES = ("sop_discharge_std_w", "sop_charge_std_w")  # of the first duration
+STD_NAMES = tuple(name.replace("_w", "_std_w") for name in NAMES)
 _MODEL = 0.03  # of a pulse's resistance that fitted tables miss (leaf_cell, 10 … 40 °C)
 
 _HALVINGS = 7
@@ -54,21 +55,22 @@ def binding(cell, low, high, work, bits, lift, share, pair):
 
 @njit(cache=True, error_model="numpy")
 def pulse(at, core, u, scale, kept, per_a):
-    """Give (resistance of a pulse in ohm, RC voltages left at its end in V) of the median cell group.
+    """Give (resistance of a pulse in ohm, RC voltages left at its end in V, their variance) of the median cell group.
 
-    `u` is the first column of the RC voltages in `core`, `kept` (BRANCHES,) is exp(−t/τ), `per_a` the SOC that an
-    ampere takes during the pulse: OCV falls by it, which a recorded pulse shows as resistance.
+    `u` is the first column of the RC voltages in `core`, their variances follow them, `kept` (BRANCHES,) is exp(−t/τ),
+    `per_a` the SOC that an ampere takes during the pulse: OCV falls by it, which a recorded pulse shows as resistance.
     """
-    r, left = at[R0], 0.0
+    r, left, var = at[R0], 0.0, 0.0
     for b in range(BRANCHES):
         r += at[RB + b] * (1.0 - kept[b])
         left += core[u + b] * kept[b]
-    return (1.0 + scale) * r + at[DOCV] * per_a, (1.0 + scale) * left
+        var += core[u + BRANCHES + b] * kept[b] * kept[b]
+    return (1.0 + scale) * r + at[DOCV] * per_a, (1.0 + scale) * left, var
 
 
 @njit(cache=True, error_model="numpy")
 def sop(volts, cells, r_pulse, rest_v, allowed_a, derated, charge_a):
-    """Give (power in W ≥ 0, what binds it) from the current that each limit allows.
+    """Give (power in W ≥ 0, what binds it, the current) from the current that each limit allows.
 
     `volts` is the current to the voltage limit, `allowed_a` the pack's, times `derated` (0..1, by temperature),
     `charge_a` what the charge left (or the room left) gives for the pulse; `rest_v` is the median cell group's
@@ -81,18 +83,34 @@ def sop(volts, cells, r_pulse, rest_v, allowed_a, derated, charge_a):
         amps, limit = allowed_a * derated, TEMPERATURE
     if charge_a < amps:
         amps, limit = charge_a, CHARGE
-    return max(amps * cells * (rest_v - amps * r_pulse), 0.0), limit
+    return max(amps * cells * (rest_v - amps * r_pulse), 0.0), limit, amps
 
 
 @njit(cache=True, error_model="numpy")
-def sop_std(watts, limit, volts_left, std_v, std_r):
-    """Give the standard deviation of a power in W: current to a voltage limit is as uncertain as its way there.
+def sop_std(way, limit, amps, cells, r_pulse, rest_v, slope_v, per_v, whole_a, u_left, u_var, doubt):
+    """Give the standard deviation of a power in W, by its slopes where it binds.
 
-    `volts_left` is V from rest to the limit, `std_v` of the rest voltage, `std_r` of the resistance in proportion.
+    `way` is 1 discharging, −1 charging; `slope_v` is OCV'; `per_v` what the voltage limit allows more per V of rest
+    voltage, A; `whole_a` what a whole charge gives for the pulse; `u_left` and `u_var` as `pulse` gives them.  `doubt`:
+    variances of the median's SOC and of its distance to a cell group, covariance of SOC with the slow voltage error,
+    variance of that; covariance of the scale of resistances, in proportion, with SOC and voltage error, variance of
+    that; variance of a cell group's resistance and of the capacity, in proportion.
     """
-    if limit != VOLTAGE or not volts_left > 0.0:
-        return watts * _MODEL
-    return watts * math.sqrt(std_r * std_r + _MODEL * _MODEL + (std_v / volts_left) ** 2)
+    z_var, apart_var, zb, b_var, zs, bs, s_var, cell_r_var, q_var = doubt
+    per_a = rest_v - 2.0 * way * amps * r_pulse  # of power, W per cell group
+    by_v, by_r, by_z, by_q = amps, way * amps * amps * r_pulse, 0.0, 0.0
+    r_var = _MODEL * _MODEL
+    if limit == VOLTAGE:
+        by_v += way * per_a * per_v
+        by_r += per_a * amps
+        r_var += cell_r_var
+    elif limit == CHARGE:
+        by_z, by_q = way * per_a * whole_a, per_a * amps
+    by_z += by_v * slope_v
+    by_s = by_v * u_left - by_r
+    var = by_z * by_z * (z_var + apart_var) + by_v * by_v * (b_var + u_var) + by_s * by_s * s_var
+    var += 2.0 * (by_z * by_v * zb + by_s * (by_z * zs + by_v * bs))
+    return cells * math.sqrt(max(var, 0.0) + by_r * by_r * r_var + by_q * by_q * q_var)
 
 
 @njit(cache=True, error_model="numpy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,14 @@ ACC = (
     "cell_v_min", "cell_v_max", "cell_min", "cell_max", "spread_max_v", "v_med_sum", "v_med_n",
     "temp_min_c", "temp_max_c", "temp_max_probe", "temp_sum", "temp_n", "speed_sum", "speed_n",
     "soc_start", "spread_soc", "spread_r0", "spread_capacity", "r0_high_cell", "capacity_low_cell",
+    "spread_soc_std", "spread_r0_std", "spread_capacity_std",
 )  # fmt: skip
 # Columns of the last frame: a derived or context column, as it is.
 LAST = (
     "mode", "soc", "soc_std", "soc_source", "soc_low_cell", "soc_high_cell", "soe_kwh", "soe_std_kwh",
     *power.NAMES, *power.STD_NAMES, *power.LIMIT_NAMES, "sop_discharge_cell", "sop_charge_cell",
-    "current_offset_a", "current_offset_std_a", "r0_ohm", "soc_bms", "odo_km", "lat_deg", "lon_deg", "ambient_c",
+    "current_offset_a", "current_offset_std_a", "r0_ohm", "r0_std_ohm",
+    "soc_bms", "odo_km", "lat_deg", "lon_deg", "ambient_c",
 )  # fmt: skip
 _A = {name: i for i, name in enumerate(ACC)}
 (
@@ -36,8 +39,9 @@ _A = {name: i for i, name in enumerate(ACC)}
     AS_IN, AS_OUT, WS_IN, WS_OUT,
     CELL_LOW_V, CELL_HIGH_V, CELL_LOW, CELL_HIGH, SPREAD, MED_SUM, MED_N,
     T_MIN, T_MAX, T_MAX_PROBE, T_SUM, T_N, SPEED_SUM, SPEED_N,
-    SOC_START, SPREAD_SOC, SPREAD_R0, SPREAD_Q, R0_HIGH, Q_LOW,
+    SOC_START, SPREAD_SOC, SPREAD_R0, SPREAD_Q, R0_HIGH, Q_LOW, SPREAD_SOC_STD, SPREAD_R0_STD, SPREAD_Q_STD,
 ) = range(len(ACC))  # fmt: skip
+_TWO = math.sqrt(2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +102,9 @@ class Closed:
 def step(cfg: WindowConfig, state: WindowState, block: FrameBlock) -> Closed:
     """Add frames to their packs' windows; gives the windows that these frames closed.
 
-    Needs derived slot, quality, cells_ok, soc, v_med, d_soc, d_r0, d_q and the LAST columns.  Rows of one pack
-    must be in time order; backfill rows are left out.  Integrals are trapezoids over time, split at the
-    window's edge by linear interpolation.
+    Needs derived slot, quality, cells_ok, soc, v_med, d_soc, d_r0, d_q with their standard deviations, and the LAST
+    columns.  Rows of one pack must be in time order; backfill rows are left out.  Integrals are trapezoids over time,
+    split at the window's edge by linear interpolation.
     """
     n = len(block)
     d = block.derived
@@ -115,7 +119,7 @@ def step(cfg: WindowConfig, state: WindowState, block: FrameBlock) -> Closed:
         d["slot"], block.t_ns, block.lane == LIVE, block.current_a, block.pack_v, block.cell_v, block.temp_c,
         np.full(n, np.nan, np.float32) if speed is None else speed, d["quality"], d["cells_ok"], *extremes(block),
         d["v_med"], d["soc"],
-        d["d_soc"], d["d_r0"], d["d_q"], last,
+        d["d_soc"], d["d_r0"], d["d_q"], d["d_soc_std"], d["d_r0_std"], d["d_q_std"], last,
         state.acc, state.last, state.start_ns, state.t_ns, state.current_a, state.pack_v,
         int(cfg.window_s * 1e9), int(cfg.max_gap_s * 1e9), *closed,
     )  # fmt: skip
@@ -190,7 +194,7 @@ def _integrate(acc, from_s, to_s, dt_s, i0, i1, v0, v1):
 @njit(cache=True)
 def _walk(
     slot, t_ns, live, current_a, pack_v, cell_v, temp_c, speed_kmh, quality, cells_ok,
-    v_low, v_high, t_low, t_high, t_mean, v_med, soc, d_soc, d_r0, d_q, last,
+    v_low, v_high, t_low, t_high, t_mean, v_med, soc, d_soc, d_r0, d_q, d_soc_std, d_r0_std, d_q_std, last,
     s_acc, s_last, s_start, s_t, s_current, s_pack_v, window_ns, max_gap_ns, out_acc, out_last, out_slot, out_start,
 ):  # fmt: skip
     cells = cell_v.shape[1]
@@ -225,6 +229,9 @@ def _walk(
             acc[SPREAD_SOC], _, _ = _spread(d_soc[n])
             acc[SPREAD_R0], _, acc[R0_HIGH] = _spread(d_r0[n])
             acc[SPREAD_Q], acc[Q_LOW], _ = _spread(d_q[n])
+            # of a difference between two groups, whose errors are their own
+            acc[SPREAD_SOC_STD], acc[SPREAD_R0_STD] = _TWO * d_soc_std[n], _TWO * d_r0_std[n]
+            acc[SPREAD_Q_STD] = _TWO * d_q_std[n]
         if joined:
             _integrate(acc, max(start - s_t[s], 0) * 1e-9, dt_s, dt_s, i0, i1, v0, v1)
         acc[FRAMES] += 1

@@ -19,9 +19,15 @@ SELECT
     newest.soe_std_kwh,
     greatest(newest.soe_kwh - 1.645 * newest.soe_std_kwh, 0) AS energy_sure_kwh,
     newest.sop_discharge_10s_w,
-    greatest(newest.sop_discharge_10s_w - 1.645 * newest.sop_discharge_std_w, 0) AS discharge_sure_w,
+    newest.sop_discharge_10s_std_w,
+    -- for 10 s, and for 2 and 30 s
+    greatest(newest.sop_discharge_10s_w - 1.645 * newest.sop_discharge_10s_std_w, 0) AS discharge_sure_w,
+    greatest(newest.sop_discharge_2s_w - 1.645 * newest.sop_discharge_2s_std_w, 0) AS discharge_sure_2s_w,
+    greatest(newest.sop_discharge_30s_w - 1.645 * newest.sop_discharge_30s_std_w, 0) AS discharge_sure_30s_w,
     discharging.bound AS discharge_bound,
-    greatest(newest.sop_charge_10s_w - 1.645 * newest.sop_charge_std_w, 0) AS charge_sure_w,
+    greatest(newest.sop_charge_10s_w - 1.645 * newest.sop_charge_10s_std_w, 0) AS charge_sure_w,
+    greatest(newest.sop_charge_2s_w - 1.645 * newest.sop_charge_2s_std_w, 0) AS charge_sure_2s_w,
+    greatest(newest.sop_charge_30s_w - 1.645 * newest.sop_charge_30s_std_w, 0) AS charge_sure_30s_w,
     charging.bound AS charge_bound
 FROM newest
 LEFT JOIN words AS discharging ON discharging.code = newest.sop_discharge_10s_limit

@@ -57,4 +57,6 @@ def test_what_is_surely_left_is_less_than_what_is_left(lake: Path, ibms: Ibms) -
         assert 0 <= row["energy_sure_kwh"] < row["soe_kwh"]
         assert row["energy_sure_kwh"] == pytest.approx(max(row["soe_kwh"] - 1.645 * row["soe_std_kwh"], 0), rel=1e-4)
         assert 0 < row["discharge_sure_w"] < row["sop_discharge_10s_w"]
+        assert row["discharge_sure_2s_w"] >= row["discharge_sure_w"] >= row["discharge_sure_30s_w"] > 0
+        assert all(row[f"charge_sure{s}_w"] > 0 for s in ("", "_2s", "_30s"))
         assert row["discharge_bound"] in {"cell voltage", "current", "temperature", "SOC"}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
+
 import pytest
 
 from schemas import quality
+from schemas.columns import NORMAL_90
 from schemas.tables import AGAIN, DAY, KEYS, TABLES
 
 TYPES = {"text", "bool", "i8", "i16", "i32", "i64", "u32", "u64", "f32", "f64", "f32[]", "time", "bytes"}
@@ -30,6 +34,13 @@ def test_a_record_can_be_told_from_another_by_columns_that_exist(table: str) -> 
 @pytest.mark.parametrize("table", [t for t in TABLES if t not in UNDATED | {"frames"}])
 def test_every_result_says_what_made_it_and_can_be_corrected(table: str) -> None:
     assert {"pack_file", "code_version", "params", "models", "revision"} <= {c.name for c in TABLES[table]}
+
+
+def test_views_take_the_same_number_of_standard_deviations_for_an_interval() -> None:
+    views = [p.read_text("utf-8") for p in files("schemas").joinpath("sql").iterdir() if p.name.endswith(".sql")]
+    factors = [float(f) for text in views for f in re.findall(r"([0-9.]+) \* \S*(?:_std|sqrt)", text)]
+    assert len(factors) >= 9
+    assert set(factors) == {NORMAL_90}
 
 
 def test_times_say_so_and_units_ride_in_names() -> None:

@@ -50,7 +50,7 @@ def test_an_error_of_the_truth_is_an_error_of_the_estimate() -> None:
 
 
 def test_figures_over_drives_weigh_samples() -> None:
-    rows = [SocRow("a", 25, 300, 1.0, 2.0, 80.0, 1.0, 1.0), SocRow("b", 25, 100, 3.0, 4.0, 100.0, 1.0, 1.0)]
+    rows = [SocRow("a", 25, 300, 1.0, 2.0, 80.0, 1.0, 1.0, 90.0), SocRow("b", 25, 100, 3.0, 4.0, 100.0, 1.0, 1.0, 90.0)]
     assert pooled_rmse_pct(rows) == pytest.approx(np.sqrt((300 * 1 + 100 * 9) / 400))
     assert covered_pct(rows) == 85.0
 

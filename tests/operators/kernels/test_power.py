@@ -139,4 +139,60 @@ def test_the_cells_that_bind_are_named_and_longer_pulses_give_less() -> None:
         powers = [out[f"sop_{way}_{s}s_w"] for s in (2, 10, 30)]
         assert powers == sorted(powers, reverse=True)
         assert powers[0] > powers[2]
-        assert 0.02 * powers[1] < out[f"sop_{way}_std_w"] < 0.5 * powers[1]
+        for seconds, power in zip((2, 10, 30), powers, strict=True):
+            assert 0.02 * power < out[f"sop_{way}_{seconds}s_std_w"] < 0.5 * power
+
+
+@pytest.mark.parametrize("way", [1.0, -1.0])
+@pytest.mark.parametrize("limit", [kernel.VOLTAGE, kernel.CURRENT, kernel.CHARGE])
+def test_the_deviation_of_a_power_is_that_of_powers_under_what_may_be_wrong(way: float, limit: int) -> None:
+    """Draws from the covariance, each with its own power by the circuit; the model's own error is drawn as well."""
+    ocv, slope, u, ohm, limit_v, seconds, ah, fixed_a, left, cells = (
+        3.7,
+        0.8,
+        -0.03,
+        2e-3,
+        3.7 - 0.9 * way,
+        10,
+        60,
+        150,
+        0.02,
+        4,
+    )
+    whole_a = ah * 3600 / seconds
+    std = np.diag([0.01, 0.004, 0.08, 0.005, 0.04, 0.01, 0.03])  # z, z of a cell, scale, bias, cell's R, Q, model
+    mixed = np.eye(7)
+    mixed[0, 3] = mixed[3, 0] = -0.6
+    mixed[0, 2] = mixed[2, 0] = 0.3
+    mixed[2, 3] = mixed[3, 2] = -0.2
+    cov = std @ mixed @ std
+    z, apart, s, b, cell_r, q, model = np.random.default_rng(4).multivariate_normal(np.zeros(7), cov, 400_000).T
+    end_v = ocv + slope * (z + apart) + b + u * (1 + s)
+    r = (ohm * (1 + s) + slope / whole_a) * (1 + model)
+    amps = {
+        kernel.VOLTAGE: way * (end_v - limit_v) / (r * (1 + cell_r)),
+        kernel.CURRENT: np.full(z.size, fixed_a),
+        kernel.CHARGE: (left + way * (z + apart)) * whole_a * (1 + q),
+    }[limit]
+    watts = cells * amps * (end_v - way * amps * r)
+    r_pulse, rest_v = ohm + slope / whole_a, ocv + u
+    amp = {kernel.VOLTAGE: way * (rest_v - limit_v) / r_pulse, kernel.CURRENT: fixed_a, kernel.CHARGE: left * whole_a}
+    doubt = (cov[0, 0], cov[1, 1], cov[0, 3], cov[3, 3], cov[0, 2], cov[2, 3], cov[2, 2], cov[4, 4], cov[5, 5])
+    told = kernel.sop_std(
+        way, limit, float(amp[limit]), cells, r_pulse, rest_v, slope, 1 / r_pulse, whole_a, u, 0.0, doubt
+    )
+    assert told == pytest.approx(watts.std(), rel=0.1)
+
+
+def test_who_can_give_nothing_is_not_sure_of_it() -> None:
+    doubt = (1e-4, 0.0, 0.0, 1e-6, 0.0, 0.0, 1e-2, 0.0, 0.0)
+    for_nothing = kernel.sop_std(1.0, kernel.VOLTAGE, 0.0, 96, 1e-3, 3.0, 1.0, 1e3, 1e4, 0.0, 0.0, doubt)
+    assert for_nothing == pytest.approx(96 * 3.0 * 1e3 * math.sqrt(1e-4 + 1e-6))
+
+
+def test_a_pack_whose_current_binds_is_surer_than_one_whose_voltage_does() -> None:
+    free, _ = at_rest()
+    bound, _ = at_rest(replace(PACK, discharge_max_a=100.0, charge_max_a=50.0))
+    for way in ("discharge", "charge"):
+        share = [out[f"sop_{way}_10s_std_w"] / out[f"sop_{way}_10s_w"] for out in (free, bound)]
+        assert share[1] < 0.3 * share[0]

@@ -67,6 +67,8 @@ def test_spreads_are_those_of_the_windows_first_frame() -> None:
     d_soc[0] = [-0.02, 0, 0, 0.01]
     closed = run(block.with_derived(d_soc=d_soc))
     assert closed.column("spread_soc") == pytest.approx(0.03)
+    assert closed.column("spread_soc_std") == pytest.approx(2**0.5 * 0.005)  # of two cells, each with its own error
+    assert closed.column("spread_r0_std") == pytest.approx(2**0.5 * 0.05)
 
 
 def test_the_hottest_probe_is_named() -> None:
