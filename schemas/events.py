@@ -176,8 +176,8 @@ class GatewayReport:
     bound: float = math.nan
     since_ns: int = 0
     action: str = ""
-    phase: str = ""  # of the contactors
-    charge_a: float = math.nan  # allowed then
+    phase: str = ""  # of the contactors from then on
+    charge_a: float = math.nan  # allowed from then on
     discharge_a: float = math.nan
     soc: float = math.nan  # by the gateway's own count
     soc_std: float = math.nan

@@ -25,8 +25,8 @@ GATEWAY: dict[str, tuple[Column, ...]] = {
     bound f64 decision: the limit
     since_ns time decision: first sample beyond the limit, 1970 otherwise
     action text decision: what is done
-    phase text decision, alert: of the contactors then
-    charge_a f64 decision, alert: charge current that was allowed then
+    phase text decision, alert: of the contactors from then on
+    charge_a f64 decision, alert: charge current that is allowed from then on
     discharge_a f64 decision, alert: the same for discharge
     soc f64 SOC by the gateway's own count then, 0..1
     soc_std f64 its standard deviation

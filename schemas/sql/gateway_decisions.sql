@@ -76,14 +76,20 @@ matched AS (
     FROM fired
     JOIN seen
         ON seen.vehicle_id = fired.vehicle_id
-        AND seen.family = fired.family
-        -- whose subject is what it is about; that of the others is where it shows
-        AND (fired.family NOT IN ('cell', 'probe') OR seen.subject = fired.subject)
+        AND CASE
+            -- about one cell or probe: it is that which is wrong, whatever limit it breaks
+            WHEN fired.family IN ('cell', 'probe') OR seen.family IN ('cell', 'probe') THEN seen.subject = fired.subject
+            ELSE seen.family = fired.family -- whose subject is where it shows
+        END
         -- what comes back within 15 minutes is the same fault
         AND seen.opened_ns <= coalesce(fired.cleared_ns, fired.t_ns) + INTERVAL 15 MINUTE
         AND (seen.status <> 'clear' OR seen.cleared_ns >= fired.since_ns - INTERVAL 15 MINUTE)
     QUALIFY row_number() OVER (
-        PARTITION BY fired.id ORDER BY abs(epoch_ns(seen.opened_ns) - epoch_ns(fired.since_ns)), seen.id
+        PARTITION BY fired.id
+        ORDER BY
+            coalesce(fired.family = seen.family, false) DESC,
+            abs(epoch_ns(seen.opened_ns) - epoch_ns(fired.since_ns)),
+            seen.id
     ) = 1
 )
 SELECT

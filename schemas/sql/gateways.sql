@@ -35,7 +35,8 @@ numbered AS (
     SELECT
         *,
         list_transform(
-            string_split(gateway_version, '.'), lambda part: coalesce(TRY_CAST(regexp_extract(part, '^\d+') AS INTEGER), 0)
+            string_split(gateway_version, '.'),
+            lambda part: coalesce(TRY_CAST(regexp_extract(part, '^\d+') AS INTEGER), 0)
         ) AS parts
     FROM known
 )

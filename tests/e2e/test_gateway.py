@@ -7,10 +7,13 @@ import os
 import re
 import signal
 import time
+import zlib
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.__main__ import main
@@ -19,7 +22,11 @@ from edge.contactors import CLOSED as CLOSED_PHASE
 from edge.junction_box import FOLLOWS, HOLDS
 from edge.latches import SLOT_BYTES, create, read
 from edge.uplink import read_message
+from schemas.events import DeadLetter, GatewayReport, Rows
+from schemas.message import Message
 from schemas.signed import LIMITS, Signed, make_key, read_private, sign
+from schemas.wire import Decoder
+from schemas.wire_gateway import Said, decode_gateways
 from tests.support.gateway import Gateway, gateway
 
 CLOSED, OPEN = (True, True, False), (False, False, False)
@@ -67,11 +74,21 @@ def drive_off(run: Gateway) -> None:
     run.until(lambda: run.page()["beat"]["values"]["current_a"] < 0)
 
 
+def messages(run: Gateway, lane: str) -> list[tuple[str, list[tuple[str, bytes]], bytes]]:
+    """Give key, headers and payload of what the uplink has taken, in order of time."""
+    paths = [path for path in sorted((run.folder / "up" / lane).glob("*")) if path.suffix != ".new"]
+    return [read_message(path.read_bytes())[1:] for path in paths]
+
+
+def read_by_fleet(key: str, about: list[tuple[str, bytes]], payload: bytes) -> Said:
+    """Give a message as the fleet gets it; its place is what makes it another."""
+    offset = zlib.crc32(payload)
+    return Said(Message(payload, dict(about)["content-type"].decode(), "gateways", 0, offset), key.encode(), about)
+
+
 def arrived(run: Gateway, lane: str) -> list[tuple[dict[str, str], bytes]]:
     """Give headers and payload of what the uplink has taken, in order of time."""
-    paths = [path for path in sorted((run.folder / "up" / lane).glob("*")) if path.suffix != ".new"]
-    messages = [read_message(path.read_bytes()) for path in paths]
-    return [({k: v.decode() for k, v in headers}, payload) for _, _, headers, payload in messages]
+    return [({k: v.decode() for k, v in headers}, payload) for _, headers, payload in messages(run, lane)]
 
 
 def incidents(run: Gateway) -> list[dict[str, Any]]:
@@ -101,6 +118,12 @@ def test_it_closes_through_precharge_and_an_over_voltage_while_parked_opens_and_
     run.vehicle.pack.cell_v[4] = 3.7
     run.until(lambda: "black box: the last piece" in run.journal)
     assert run.stop() == 0
+    fleet = decode_gateways([read_by_fleet(*one) for one in messages(run, "urgent")], Decoder())
+    assert not [one for one in fleet if isinstance(one, DeadLetter)], "the fleet reads all that the gateway says"
+    (trip,) = (one for one in fleet if isinstance(one, GatewayReport) and one.limit_key == CELL_HIGH and one.active)
+    assert (trip.phase, trip.charge_a, trip.gateway_version, trip.opens) == ("open", 0.0, version("ibms"), True)
+    boxes = [one.data["trip_ns"] for one in fleet if isinstance(one, Rows)]
+    assert set(np.concatenate(boxes)) == {trip.t_ns}
     told = [(one.get("key"), one["what"], one.get("result")) for one in incidents(run)]
     assert (CELL_HIGH, "decision", None) in told
     assert {(None, "order", "taken"), (None, "order", "older")} < set(told)

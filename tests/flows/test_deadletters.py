@@ -18,12 +18,13 @@ from tests.support.broker import Cluster
 from tests.support.kafka_account import messages
 from tests.support.lake import records
 
+EVENT = [("content-type", b"application/json"), ("ce_type", b"ibms.gateway.incident"), ("ce_id", b"one")]
 HEADERS = [("content-type", b"application/json"), ("trace", b"\xff\x01")]
 
 
 @pytest.fixture
 def config(tmp_path: Path, kafka: Cluster, capsys: pytest.CaptureFixture[str]) -> Path:
-    """Topics with three dead letters: two of Kafka messages, one of a file."""
+    """Topics with four dead letters: two of frames, one of a gateway's report, one of a file."""
     (tmp_path / "topics.toml").write_text(DECLARED.read_text().replace("partitions = 64", "partitions = 3"))
     path = tmp_path / "fleet.toml"
     where = f'bootstrap = "{kafka.bootstrap}"\nprefix = "{kafka.topic("letters")}."\n'
@@ -32,7 +33,12 @@ def config(tmp_path: Path, kafka: Cluster, capsys: pytest.CaptureFixture[str]) -
     topics = read_kafka(path).topics()
     frames = topics["frames"].name
     packed = pack_headers(b"V\xfe", HEADERS)
+    report = DeadLetter(
+        "c4", topics["gateways"].name, 1, 3, 0, "unknown_kind", "of a newer gateway", "", 0, 0, "application/json",
+        b'{"what": "alert", "vehicle": "V1", "at_ns": 5, "text": "welded"}', pack_headers(b"V1", EVENT),
+    )  # fmt: skip
     letters = [
+        report,
         DeadLetter("aa1", frames, 2, 7, 0, "undecodable", "no JSON", "", 0, 0, "application/json", b"{\x00", packed),
         DeadLetter("ab2", frames, 1, 8, 3, "late", "too late", "P", 5, 0, "application/json", b'{"row": 3}', ""),
         DeadLetter("b3", "drive.log", 0, 1, 0, "late", "too late", "P", 5, 0, "application/json", b"{}", ""),
@@ -49,7 +55,8 @@ def config(tmp_path: Path, kafka: Cluster, capsys: pytest.CaptureFixture[str]) -
 
 def test_letters_are_counted_by_reason(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_list(config, as_json=True)
-    late, undecodable = json.loads(capsys.readouterr().out)
+    late, undecodable, unknown = json.loads(capsys.readouterr().out)
+    assert (unknown["reason"], unknown["count"]) == ("unknown_kind", 1)
     assert (late["reason"], late["count"], late["resubmitted"]) == ("late", 2, 0)
     assert (undecodable["reason"], undecodable["count"]) == ("undecodable", 1)
     run_list(config, as_json=False)
@@ -66,6 +73,17 @@ def test_one_is_shown_with_its_bytes_and_what_the_decoder_says(
     assert (shown["key"], shown["value"], shown["header trace"]) == ("56 fe", "7b 00", "ff 01")
     assert shown["decoded"].startswith("undecodable: ")
     assert shown["resubmitted"] == "no"
+
+
+def test_what_a_newer_gateway_said_goes_back_as_it_was_once_somebody_can_read_it(
+    config: Path, kafka: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_show(config, "c4")
+    assert f"{'decoded':24}alert: welded\n" in capsys.readouterr().out
+    run_resubmit(config, "", "unknown_kind")
+    assert capsys.readouterr().out == "1 sent, 0 had been sent before, 0 cannot be\n"
+    (sent,) = messages(kafka, read_kafka(config).topics()["gateways"].name)
+    assert (sent.key(), sent.partition(), sent.headers()[:3]) == (b"V1", 1, EVENT)  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", ["a", "zz"])
@@ -86,7 +104,7 @@ def test_a_letter_goes_back_to_its_partition_as_it_came_and_never_twice(
     assert (sent.key(), sent.value(), sent.partition()) == (b"V\xfe", b"{\x00", 2)
     assert list(sent.headers() or ()) == [*HEADERS, (RESUBMITTED, b"aa1")]
     run_list(config, as_json=True)
-    assert [r["resubmitted"] for r in json.loads(capsys.readouterr().out)] == [0, 1]
+    assert [r["resubmitted"] for r in json.loads(capsys.readouterr().out)] == [0, 1, 0]
 
 
 def test_a_reason_sends_what_came_from_our_topics(
@@ -98,7 +116,7 @@ def test_a_reason_sends_what_came_from_our_topics(
     assert dict(sent.headers() or ())["content-type"] == b"application/json"
     assert sent.partition() == 1
     with pytest.raises(
-        ConfigError, match=r"--reason must be one that dead letters have \(late, undecodable\); got odd"
+        ConfigError, match=r"--reason must be one that dead letters have \(late, undecodable, unknown_kind\); got odd"
     ):
         run_resubmit(config, "", "odd")
     with pytest.raises(ConfigError, match=r"give an id or --reason; got neither"):

@@ -97,6 +97,10 @@ CASES = [
     ("current_a/MSL/over/charge", "charge current", incident(101, "overcurrent_discharge"), None),
     ("cell_dev_v/RSL/over/any", "cell 5", incident(101, "leak"), 1.0),
     ("cell_dev_v/RSL/over/any", "cell 5", incident(101, "leak", subject="cell 6"), None),
+    ("cell_dev_v/RSL/over/any", "cell 5", incident(101), 1.0),
+    (CELL_HIGH, "cell 5", incident(101, "cell_deviation"), 1.0),  # of one cell, whatever it breaks
+    (CELL_HIGH, "cell 5", incident(101, "cell_deviation", subject="cell 6"), None),
+    ("temp_c/MSL/over/charge", "probe 5", incident(101, "cell_deviation"), None),
     ("crash/MSL/over/any", "crash reported", incident(101, "overcurrent_discharge"), None),
 ]
 
