@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from bytewax.inputs import Source
 from bytewax.outputs import FixedPartitionedSink
 
-from flows import prognostics
+from flows import lean, prognostics
 from flows.heartbeat import PROGRESS
 from flows.kafka_run import broker, kafka_sink, only, store_name
 from flows.kafka_source import Input, KafkaSource
@@ -41,6 +40,7 @@ from schemas.topics import PROGNOSTICS
 from sinks import ducklake
 from sinks.lake import LakeSink, publish_pending
 
+_PUBLISH_BYTES = 16 << 20  # sorting what goes into the lake takes several times as much
 _TABLES = (*PROGNOSTICS, "incidents", "dead_letters")
 
 
@@ -109,7 +109,11 @@ def load_settings(path: Path) -> PrognosticsSettings:
 
 def run(settings: PrognosticsSettings) -> None:
     """Run to the end of input and publish the last epoch."""
-    pa.set_memory_pool(pa.system_memory_pool())  # what a batch held goes back: its own pool keeps it
+    with lean.serving():
+        _run(settings)
+
+
+def _run(settings: PrognosticsSettings) -> None:
     around, source = settings.around, settings.source
     recovering = around.recovery.dir is not None
     name = store_name(around.recovery.dir, "prognostics")
@@ -118,7 +122,9 @@ def run(settings: PrognosticsSettings) -> None:
     judge, oracle, trained = _models_that_speak(settings)
     sinks: dict[str, FixedPartitionedSink[LakeItem, Any]] = {}
     if "lake" in around.outputs:
-        sinks["lake"] = LakeSink(around.lake.dir, name, recovery=recovering, encrypt=around.lake.encrypt)
+        sinks["lake"] = LakeSink(
+            around.lake.dir, name, recovery=recovering, encrypt=around.lake.encrypt, publish_bytes=_PUBLISH_BYTES
+        )
     if "kafka" in around.outputs:
         sinks["kafka"] = kafka_sink(around, name, seen, _TABLES)
     live = isinstance(source, KafkaInSettings)
@@ -183,7 +189,7 @@ def _models_that_speak(settings: PrognosticsSettings) -> tuple[MakeJudge | None,
             f"rul/XJTU/count; got nothing ({settings.models})"
         )
         raise ConfigError(msg)
-    from flows.judge import judges  # noqa: PLC0415 - xgboost takes a second to import
+    from flows.judge import judges  # noqa: PLC0415 - only where a model speaks
     from flows.oracle import oracles  # noqa: PLC0415 - as above
 
     models = Path(settings.models)

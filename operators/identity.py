@@ -56,7 +56,7 @@ class Known:
         """Take in a pack; gives its place."""
         k = len(self.names)
         if k >= len(self.pattern):
-            grown = np.zeros((max(16, 2 * k), width), np.float32)
+            grown = np.zeros((max(16, k + k // 4), width), np.float32)
             if k:
                 grown[:k] = self.pattern[:k]
             self.pattern = grown

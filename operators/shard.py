@@ -193,7 +193,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
             self._step = self._build(self._model, self._slots)
             self._step.more_slots = self._more_slots
         if self._room < len(self._slots):
-            self._move(slice(None), max(len(self._slots), 2 * self._room))
+            self._move(slice(None), max(len(self._slots), self._room + self._room // 4))
         return self._step
 
     def _more_slots(self, count: int) -> NDArray[np.int32]:
@@ -201,7 +201,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         self._slots.add([""] * count, [""] * count)
         self._slots.copies.update(dict.fromkeys(new, (-1, 0)))
         if self._room < len(self._slots):
-            self._move(slice(None), max(len(self._slots), 2 * self._room))
+            self._move(slice(None), max(len(self._slots), self._room + self._room // 4))
         return np.array(new, np.int32)
 
     def _owners(self) -> dict[str, int]:

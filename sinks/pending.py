@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from schemas.durable import sync_folder
 
-SPILL_BYTES = 32 << 20  # more than this is not held in memory until the epoch ends
+SPILL_BYTES = 8 << 20  # more than this is not held in memory until the epoch ends
 _SUFFIX = ".arrows"  # Arrow IPC streams, one after another
 _OPEN = "open.tmp"  # the epoch that is being collected
 

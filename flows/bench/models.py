@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xgboost as xgb
 from numpy.typing import NDArray
 
-from flows.prognosis import learn, soh
+from flows.prognosis import blend, learn, soh
 from flows.prognosis.card import WATTS, cost_of_one, spending
 from flows.prognosis.charges import Charges, Floats, read_sets
 from flows.prognosis.history import steady
 from flows.prognosis.split import Fold, by_cell
+from operators.kernels import trees
 
 SET, INPUTS, SEED = "XJTU", "count", 1
 AHEAD = 50  # charges, over which a direction is asked
@@ -126,16 +126,14 @@ def _line(job: soh.Task, fold: Fold) -> tuple[Floats, Any]:
 
 def _trees(job: soh.Task, fold: Fold) -> tuple[Floats, Any]:
     def fit(x: Floats, y: Floats, _: NDArray[np.int32]) -> Any:  # noqa: ANN401 - as above
-        trees = xgb.train({**learn.TREES, "seed": SEED}, xgb.DMatrix(x, label=y), learn.ROUNDS)
-        return bytes(trees.save_raw("ubj"))
+        return learn.fit_trees(x, y, SEED)
 
     return _folds(job, fold, fit, "trees")
 
 
 def _blend(job: soh.Task, fold: Fold) -> tuple[Floats, Any]:
     def fit(x: Floats, y: Floats, cell: NDArray[np.int32]) -> Any:  # noqa: ANN401 - as above
-        blend = learn.fit(x, y, cell, SEED)
-        return bytes(blend.trees.save_raw("ubj")), blend.smooth
+        return learn.fit(x, y, cell, SEED)
 
     return _folds(job, fold, fit, "blend")
 
@@ -159,12 +157,9 @@ def _ready(kind: str, payload: Any) -> Predict:  # noqa: ANN401 - what a process
             return sequence.predict(payload, x, tokens, np.arange(len(x)))
 
         return attend
-    trees = xgb.Booster({"nthread": 1})
-    trees.load_model(bytearray(payload if kind == "trees" else payload[0]))
     if kind == "trees":
-        return lambda x: learn.predict_trees(trees, x)
-    blend = learn.Blend(trees, payload[1])
-    return lambda x: learn.predict(blend, x)
+        return lambda x: trees.value(payload, x)
+    return lambda x: blend.predict(payload, x)
 
 
 def _serve(kind: str, payload: Any, x: Floats) -> dict[str, float]:  # noqa: ANN401 - what a process is given

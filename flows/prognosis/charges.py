@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from schemas.checked import ConfigError
@@ -118,8 +117,10 @@ def protocol_of(cell: str) -> str:
 
 
 def _read(file: Path) -> pa.Table:
+    from pyarrow import parquet  # noqa: PLC0415 - 10 MB that a flow which asks a model does without
+
     try:
-        table = pq.read_table(file)
+        table = parquet.read_table(file)
     except (pa.ArrowInvalid, OSError) as error:
         msg = f"a set of charges must be Parquet; got {str(error).splitlines()[0]} ({file})"
         raise ConfigError(msg) from None

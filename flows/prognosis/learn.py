@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 import xgboost as xgb
 from numpy.typing import NDArray
 
+from flows.prognosis.blend import Blend, Interval, predict
 from flows.prognosis.charges import Floats
 from flows.prognosis.split import Fold
-from operators.kernels.smooth import Smooth, scaled, value
+from operators.kernels.smooth import Smooth, scaled
+from operators.kernels.trees import Trees
 
 # Settings are fixed on three quarters of the public cells; CHANGELOG and the README beside say what was tried.
 TREES: dict[str, Any] = {
@@ -28,7 +31,6 @@ TREES: dict[str, Any] = {
 }
 ROUNDS = 250
 PER_CELL = 200  # rows to learn from: neighbours say the same, and one long life must not outweigh many short ones
-_SHARE_OF_TREES, _SHARE_OF_TWO = 0.34, 0.5
 _CENTRES = 600
 _GAIN_ROUNDS = 120
 _GAIN_POWER = 0.25  # relevance grows with the gain of trees that split on an input, but slowly
@@ -59,31 +61,12 @@ OF_HEALTH = Smoothness()
 OF_LIFE = Smoothness(ridge=1e-4, over_first=True)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Blend:
-    """Fitted trees and smooth functions; its value is their weighted mean."""
-
-    trees: xgb.Booster
-    smooth: tuple[Smooth, ...]
-    over_first: xgb.Booster | None = None  # further trees, of the target less the first input
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Interval:
-    """How far the truth lies from a prediction, learned on cells that the prediction did not know."""
-
-    at: Floats  # (B,) predictions
-    scale: Floats  # (B,) typical error there
-    low: float  # quantile of (truth − prediction) / scale
-    high: float
-
-
 def fit(x: Floats, y: Floats, cell: Cells, seed: int, smoothness: Smoothness = OF_HEALTH) -> Blend:
     """Fit both kinds to inputs (N, F) and targets (N,) of cells (N,)."""
     rows = thin(cell)
     x, y, cell = x[rows], y[rows], cell[rows]
     data = xgb.DMatrix(x, label=y)
-    trees = xgb.train({**TREES, "seed": seed}, data, ROUNDS)
+    trees = fit_trees(x, y, seed)
     even = np.ones(x.shape[1])
     smooth = tuple(
         fit_smooth(x, y, cell, relevance, length, seed, smoothness.ridge)
@@ -91,8 +74,37 @@ def fit(x: Floats, y: Floats, cell: Cells, seed: int, smoothness: Smoothness = O
     )
     if not smoothness.over_first:
         return Blend(trees, smooth)
-    over_first = xgb.train({**TREES, "seed": seed}, xgb.DMatrix(x, label=y - x[:, 0]), ROUNDS)
-    return Blend(trees, smooth, over_first)
+    return Blend(trees, smooth, fit_trees(x, y - x[:, 0], seed))
+
+
+def fit_trees(x: Floats, y: Floats, seed: int) -> Trees:
+    """Boost trees on inputs (N, F) and targets (N,)."""
+    return flat(xgb.train({**TREES, "seed": seed}, xgb.DMatrix(x, label=y), ROUNDS))
+
+
+def flat(trained: xgb.Booster) -> Trees:
+    """Give what XGBoost trained as arrays, for squared error and inputs that are numbers."""
+    said = orjson.loads(bytes(trained.save_raw("json")))["learner"]
+    trees = said["gradient_booster"]["model"]["trees"]
+    first = np.cumsum([0, *(len(t["left_children"]) for t in trees)])
+    assert not any(any(t["split_type"]) for t in trees), "a split by category is no threshold"
+
+    def joined(name: str, kind: type[np.generic]) -> NDArray[Any]:
+        return np.concatenate([np.array(t[name], kind) for t in trees])
+
+    def child(name: str) -> NDArray[np.int32]:
+        node = joined(name, np.int32)
+        return np.where(node >= 0, node + np.repeat(first[:-1], np.diff(first)), -1).astype(np.int32)
+
+    return Trees(
+        root=first[:-1].astype(np.int32),
+        left=child("left_children"),
+        right=child("right_children"),
+        feature=joined("split_indices", np.int32),
+        threshold=joined("split_conditions", np.float32),
+        missing_left=joined("default_left", np.bool_),
+        base=float(said["learner_model_param"]["base_score"].strip("[]")),
+    )
 
 
 def thin(cell: Cells) -> NDArray[np.int64]:
@@ -103,20 +115,6 @@ def thin(cell: Cells) -> NDArray[np.int64]:
         step = max(1, rows.size // PER_CELL)
         kept.append(rows[int(one) % step :: step])
     return np.sort(np.concatenate(kept))
-
-
-def predict(blend: Blend, x: Floats) -> Floats:
-    """Give the blend's value at inputs (N, F); each row for itself."""
-    smooth = sum((value(one, x) for one in blend.smooth), np.zeros(len(x))) / len(blend.smooth)
-    trees, share = predict_trees(blend.trees, x), _SHARE_OF_TREES
-    if blend.over_first is not None:
-        trees, share = 0.5 * (trees + predict_trees(blend.over_first, x) + x[:, 0]), _SHARE_OF_TWO
-    return share * trees + (1.0 - share) * smooth
-
-
-def predict_trees(trees: xgb.Booster, x: Floats) -> Floats:
-    """Give the trees' value at inputs (N, F)."""
-    return np.asarray(trees.inplace_predict(np.ascontiguousarray(x)), np.float64)
 
 
 def _relevance(data: xgb.DMatrix, seed: int) -> Floats:
@@ -212,9 +210,3 @@ def _quantile_of_cells(values: Floats, cell: Cells, share: float) -> float:
     order = np.argsort(values, kind="stable")
     below = np.cumsum(weight[order]) - 0.5 * weight[order]
     return float(np.interp(share * weight.sum(), below, values[order]))
-
-
-def bounds(interval: Interval, predicted: Floats) -> tuple[Floats, Floats]:
-    """Give the lower and the upper end (N,) of the interval around predictions (N,)."""
-    scale = np.interp(predicted, interval.at, interval.scale)
-    return predicted + interval.low * scale, predicted + interval.high * scale

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import orjson
-import xgboost as xgb
 
-from flows.prognosis import learn
+from flows.prognosis import blend as blended
+from flows.prognosis.blend import Blend, Interval
 from flows.prognosis.charges import Charges, Floats
-from flows.prognosis.learn import Blend, Interval
-from flows.prognosis.rul import Fleet
+from flows.prognosis.future import Fleet
 from operators.kernels.smooth import Smooth
+from operators.kernels.trees import Trees
 from schemas.checked import ConfigError
 from schemas.ids import file_hash
 
-_FORMAT = 4
-_TEXT, _TREES, _ARRAYS = FILES = ("model.json", "trees.ubj", "arrays.npz")
+_FORMAT = 5
+_TEXT, _ARRAYS = FILES = ("model.json", "arrays.npz")
 _FLEET = ("shapes", "least")
-_OVER_FIRST = "over_first"  # a life's further trees, as bytes
+_TREES, _OVER_FIRST = "trees", "over_first"  # a life has both
 _SMOOTH = ("middle", "width", "relevance", "centres", "weight", "slope")
 
 
@@ -73,7 +75,7 @@ def save(out: Path, about: About, blend: Blend, interval: Interval, fleet: Fleet
     """Write a model into `out`/<hash>/ and give it back as it will be read."""
     text = {
         "format": _FORMAT,
-        "made_by": f"xgboost {xgb.__version__}",
+        "made_by": f"xgboost {version('xgboost-cpu')}",
         **asdict(about),
         "smooth": [{"length": one.length, "offset": one.offset} for one in blend.smooth],
         "interval": asdict(interval),
@@ -81,11 +83,12 @@ def save(out: Path, about: About, blend: Blend, interval: Interval, fleet: Fleet
     arrays = BytesIO()
     named = {f"{k}_{i}": getattr(one, k) for i, one in enumerate(blend.smooth) for k in _SMOOTH}
     named |= {k: getattr(fleet, k) for k in _FLEET} if fleet is not None else {}
+    named |= _named(_TREES, blend.trees)
     if blend.over_first is not None:
-        named[_OVER_FIRST] = np.frombuffer(bytes(blend.over_first.save_raw("ubj")), np.uint8)
+        named |= _named(_OVER_FIRST, blend.over_first)
     np.savez(arrays, **named)  # no date in it: the same arrays, the same bytes
     option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2
-    parts = (orjson.dumps(text, option=option), bytes(blend.trees.save_raw("ubj")), arrays.getvalue())
+    parts = (orjson.dumps(text, option=option), arrays.getvalue())
     folder = out / file_hash(b"".join(parts))
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in zip(FILES, parts, strict=True):
@@ -110,9 +113,10 @@ def load(folder: str) -> Model:
         if text.get("format") != _FORMAT:
             msg = f"format must be {_FORMAT}; got {text.get('format')} ({folder}/{_TEXT})"
             raise ConfigError(msg)
-        with np.load(BytesIO(parts[2]), allow_pickle=False) as file:
+        with np.load(BytesIO(parts[1]), allow_pickle=False) as file:
             smooth = tuple(_smooth(file, i, one) for i, one in enumerate(text["smooth"]))
-            over_first = _trees(file[_OVER_FIRST].tobytes()) if _OVER_FIRST in file else None
+            trees = _trees(file, _TREES)
+            over_first = _trees(file, _OVER_FIRST) if f"{_OVER_FIRST}_root" in file else None
             shapes, least = (np.ascontiguousarray(file[k], np.float64) if k in file else None for k in _FLEET)
         said: dict[str, Any] = {
             k: tuple(text[k]) if isinstance(text[k], list) else text[k] for k in About.__dataclass_fields__
@@ -120,18 +124,21 @@ def load(folder: str) -> Model:
         of = text["interval"]
         interval = Interval(np.array(of["at"]), np.array(of["scale"]), float(of["low"]), float(of["high"]))
         fleet = None if shapes is None or least is None else Fleet(shapes, float(text["eol_soh"]), least)
-        return Model(sha, About(**said), Blend(_trees(parts[1]), smooth, over_first), interval, fleet)
-    except (KeyError, TypeError, ValueError, xgb.core.XGBoostError) as error:
+        return Model(sha, About(**said), Blend(trees, smooth, over_first), interval, fleet)
+    except (KeyError, TypeError, ValueError, BadZipFile) as error:
         if isinstance(error, ConfigError):
             raise
         msg = f"a model must be as `ibms train` writes it; got {type(error).__name__} {error} ({folder})"
         raise ConfigError(msg) from None
 
 
-def _trees(raw: bytes) -> xgb.Booster:
-    trees = xgb.Booster({"nthread": 1})
-    trees.load_model(bytearray(raw))
-    return trees
+def _named(which: str, trees: Trees) -> dict[str, Any]:
+    return {f"{which}_{k}": getattr(trees, k) for k in Trees.__dataclass_fields__}
+
+
+def _trees(file: Any, which: str) -> Trees:  # noqa: ANN401 - numpy's open file of arrays
+    arrays = {k: file[f"{which}_{k}"] for k in Trees.__dataclass_fields__}
+    return Trees(**arrays | {"base": float(arrays["base"])})
 
 
 def _smooth(file: Any, at: int, said: dict[str, float]) -> Smooth:  # noqa: ANN401 - numpy's open file of arrays
@@ -160,6 +167,6 @@ def matching(model: Model, charges: Charges) -> Charges:
 
 def predict(model: Model, x: Floats, start: Floats) -> Prediction:
     """Say what a model says at features (N, F), counted from `start` (N,), with its 90 % interval."""
-    value = start + learn.predict(model.blend, x)
-    low, high = learn.bounds(model.interval, value)
+    value = start + blended.predict(model.blend, x)
+    low, high = blended.bounds(model.interval, value)
     return Prediction(model.sha, value, low, high)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from rich.console import Console
-from rich.table import Table
 
 from flows.prognosis import card
 from flows.prognosis.model import Model, load
@@ -90,6 +88,9 @@ def champion_and_challenger(models: Path, name: str) -> tuple[Model | None, Mode
 
 def run_list(models: Path, *, as_json: bool) -> None:
     """Print every model with its place, its figures, and what keeps it from being promoted."""
+    from rich.console import Console  # noqa: PLC0415 - for people; a flow that asks a model prints nothing
+    from rich.table import Table  # noqa: PLC0415 - as above
+
     roles: dict[str | None, str] = {}
     for place in places(models).values():
         roles |= {place["challenger"]: "challenger", **dict.fromkeys(place["before"], "before")}

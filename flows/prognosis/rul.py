@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.prognosis import history, learn
+from flows.prognosis import blend, history, learn
+from flows.prognosis.blend import Blend
 from flows.prognosis.charges import Charges, Floats
 from flows.prognosis.features import LeakError, feature_names, features
-from flows.prognosis.learn import Blend, Interval
+from flows.prognosis.future import CONFIG, LEAST_CYCLES, Fleet, foresee, inputs, moving
 from flows.prognosis.soh import mape_pct
 from flows.prognosis.split import Fold
-from operators.kernels.degradation import FilterConfig, fit_shape, follow_life, share_of_loss
+from operators.kernels.degradation import fit_shape
 
 INPUTS = "count"
 EOL_SOH = 0.80
@@ -25,21 +26,7 @@ _FEWEST = 50  # charges of a record
 _FROM_SHARE, _FROM_CHARGE = 0.08, 15  # of a life: before, there is no history
 _JUDGED = (0.15, 0.95)  # share of life over which errors are compared, as published for HUST
 _MIDDLE = 0.02
-_POINTS, _PARTICLES = 16, 200
-_WIDTH_OF_SHAPES = 0.3  # of the fleet's spread, around each shape that was seen
-_NORMAL = 1.4826  # standard widths of a normal law, over its median absolute error
-_LEAST_CYCLES = 1.0
 _LINE_SHARE = 0.5  # of the history through which a straight line is drawn
-CONFIG = FilterConfig(noise=0.012)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fleet:
-    """What lives that were seen to their end say of another: how they bent, at what SOH they ended."""
-
-    shapes: Floats  # (C, 3)
-    eol_soh: float
-    least: Floats  # (E,) smallest change of a column that counts, for rates in logarithms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,14 +64,6 @@ class LifeFit:
     blend: Blend
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Future:
-    """What is said of one pack: log cycles left, and particles (S, 4) that go on from its history."""
-
-    log_left: float
-    particles: Floats
-
-
 def lives(charges: Charges) -> Lives:
     """Look at each finished life of a set PER_LIFE times; raises LeakError where too few cells reached their end."""
     made = features(charges, INPUTS)
@@ -109,12 +88,6 @@ def lives(charges: Charges) -> Lives:
     return Lives(charges.set, charges.cells, names, made[row], cell, row, table[:, 2], table[:, 3], histories, censored)
 
 
-def names(charge_names: tuple[str, ...]) -> tuple[str, ...]:
-    """Name the inputs of a model of life over these features of charges."""
-    rates = (f"log_rate_of_{charge_names[k]}" for k in _moving(charge_names))
-    return (*history.NAMES, *charge_names, *rates)
-
-
 def fleet_of(job: Lives, known: NDArray[np.bool_]) -> Fleet:
     """Learn from the looks `known` (N,) how lives bend and where they end."""
     cells = np.unique(job.cell[known])
@@ -125,16 +98,10 @@ def fleet_of(job: Lives, known: NDArray[np.bool_]) -> Fleet:
         loss = np.maximum.accumulate(soh) - soh
         shapes.append(fit_shape(u, np.interp(u, cycle / cycle[-1], loss / max(loss[-1], CONFIG.floor_loss))))
         ends.append(soh[-1])
-    moved = np.abs(job.of_charge[known][:, _moving(job.charge_names)])
+    moved = np.abs(job.of_charge[known][:, moving(job.charge_names)])
     with np.errstate(all="ignore"):
         middle = np.nan_to_num(np.nanmedian(np.where(np.isnan(moved).all(axis=0), 0.0, moved), axis=0))
     return Fleet(np.array(shapes), float(np.median(ends)), 0.03 * middle + 1e-12)
-
-
-def inputs(fleet: Fleet, charge_names: tuple[str, ...], of_charge: Floats, cycle: Floats, of_past: Floats) -> Floats:
-    """Join what a history (N, len(history.NAMES)) and the features of a charge (N, K) at `cycle` (N,) say."""
-    moved = np.abs(of_charge[:, _moving(charge_names)]) + fleet.least
-    return np.column_stack([of_past, of_charge, np.log(moved / np.maximum(cycle, _LEAST_CYCLES)[:, None])])
 
 
 def inputs_of(job: Lives, fleet: Fleet) -> Floats:
@@ -166,55 +133,12 @@ def held_out(job: Lives, fold: Fold, seed: int) -> HeldOut:
         test = fold == one
         fitted = fit(job, ~test, seed)
         fleets[one] = fitted.fleet
-        prior[test] = learn.predict(fitted.blend, inputs_of(job, fitted.fleet)[test])
+        prior[test] = blend.predict(fitted.blend, inputs_of(job, fitted.fleet)[test])
     for one, fleet in fleets.items():
         spread = learn.fit_interval(prior[fold != one], truth[fold != one], job.cell[fold != one])
         for k in np.flatnonzero(fold == one):
             fused[k] = foresee(fleet, spread, float(prior[k]), *job.past(int(k)), seed).log_left
     return HeldOut(prior, fused)
-
-
-def foresee(fleet: Fleet, spread: Interval, log_left: float, cycle: Floats, soh: Floats, seed: int) -> Future:
-    """Join the fleet's word on log cycles left with a pack's history (M,) of steady SOH over cycles.
-
-    Particles start from lives as long as the fleet's word, as sure as it was on other cells, and from shapes that were
-    seen; they follow the history.  Midway between their middle and the fleet's word is the answer, and they move there.
-    """
-    draw = np.random.default_rng(seed)  # the same draws for every pack: the answer depends on its own past only
-    noise, jitter = draw.standard_normal((_PARTICLES, 4)), draw.standard_normal((_POINTS, _PARTICLES, 4))
-    picked = draw.integers(0, len(fleet.shapes), _PARTICLES)
-    width = _NORMAL * float(np.interp(log_left, spread.at, spread.scale))
-    now = max(float(cycle[-1]), _LEAST_CYCLES)
-    start = np.column_stack(
-        [
-            np.log(now + np.exp(log_left + width * noise[:, 0])),
-            fleet.shapes[picked] + _WIDTH_OF_SHAPES * fleet.shapes.std(axis=0) * noise[:, 1:],
-        ]
-    )
-    at = np.unique(np.linspace(0, len(cycle) - 1, _POINTS + 1).astype(np.int64)[1:])
-    highest = np.maximum.accumulate(soh)
-    loss = highest[at] - soh[at]
-    end = follow_life(CONFIG, cycle[at], loss, float(highest[-1]) - fleet.eol_soh, start, jitter)
-    left = np.maximum(np.exp(end[:, 0]) - now, _LEAST_CYCLES)
-    middle = float(np.median(np.log(left)))
-    answer = 0.5 * (log_left + middle)  # the law errs in its own way, and so does the fleet: between them is best
-    end[:, 0] = np.log(now + left * np.exp(answer - middle))
-    return Future(answer, end)
-
-
-def trajectory(
-    fleet: Fleet, particles: Floats, cycle: Floats, soh: Floats, ahead: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Give middle, 5 % and 95 % of SOH (T,) at cycles `ahead` (T,), from the pack's last SOH on."""
-    highest, now = float(soh.max()), float(cycle[-1])
-    final = max(highest - fleet.eol_soh, CONFIG.floor_loss)
-    life = np.exp(particles[:, :1])
-    u = np.concatenate([[now], ahead])[None, :] / life
-    said = highest - final * share_of_loss(np.minimum(u, 1.5), particles[:, None, 1:])  # far beyond its end: no law
-    fades = np.clip((life - ahead) / np.maximum(life - now, 1.0), 0.0, 1.0)  # what the law misses now, it will not then
-    path = said[:, 1:] + (float(soh[-1]) - said[:, :1]) * fades
-    low, middle, high = np.quantile(path, (0.05, 0.5, 0.95), axis=0)
-    return middle, low, high
 
 
 def baselines(job: Lives, fold: Fold) -> dict[str, Floats]:
@@ -228,14 +152,14 @@ def baselines(job: Lives, fold: Fold) -> dict[str, Floats]:
         test = fold == one
         found["dummy_mean"][test] = np.exp(np.log(job.left[~test]).mean())
         of_cells = [job.life[~test & (job.cell == c)][0] for c in np.unique(job.cell[~test])]
-        found["last_value"][test] = np.maximum(np.median(of_cells) - job.cycle[test], _LEAST_CYCLES)
+        found["last_value"][test] = np.maximum(np.median(of_cells) - job.cycle[test], LEAST_CYCLES)
         eol_soh, most = fleet_of(job, ~test).eol_soh, 10.0 * max(of_cells)
         for k in np.flatnonzero(test):
             cycle, soh = job.past(int(k))
             half = int(len(cycle) * (1 - _LINE_SHARE))
             slope, level = np.polyfit(cycle[half:] - cycle[-1], soh[half:], 1)
             left = (level - eol_soh) / -slope if slope < 0 else most
-            found["linear"][k] = float(np.clip(left, _LEAST_CYCLES, most))
+            found["linear"][k] = float(np.clip(left, LEAST_CYCLES, most))
     return found
 
 
@@ -248,7 +172,7 @@ def metrics(job: Lives, fold: Fold, found: HeldOut) -> dict[str, float]:
     for one in np.unique(fold):
         test = fold == one
         interval = learn.fit_interval(found.fused[~test], truth[~test], job.cell[~test])
-        low, high = learn.bounds(interval, found.fused[test])
+        low, high = blend.bounds(interval, found.fused[test])
         inside[test] = (low <= truth[test]) & (truth[test] <= high)
         width[test] = (np.exp(high) - np.exp(low)) / job.life[test]
     cells = [job.cell == c for c in np.unique(job.cell)]
@@ -270,7 +194,3 @@ def metrics(job: Lives, fold: Fold, found: HeldOut) -> dict[str, float]:
         "censored": float(job.censored),
         **{f"{k}_mape_pct": mape_pct(p[judged], left[judged]) for k, p in others.items()},
     }
-
-
-def _moving(charge_names: tuple[str, ...]) -> list[int]:
-    return [k for k, name in enumerate(charge_names) if name.endswith((".change", ".trend"))]

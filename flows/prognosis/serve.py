@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.prognosis import history, learn, rul
+from flows.prognosis import blend, future, history
 from flows.prognosis.charges import Floats
 from flows.prognosis.features import CONFIG, chosen, feature_names
 from flows.prognosis.model import Model, Prediction, load, predict
@@ -101,15 +101,15 @@ def foretell(model: Model, of_charge: Floats, cycle: Floats, past: Sequence[tupl
     of_past = np.full((len(steady), len(history.NAMES)), np.nan)
     for k in np.flatnonzero(known):
         of_past[k] = history.of_history(*steady[k], fleet.eol_soh)
-    prior = learn.predict(model.blend, rul.inputs(fleet, kept, of_charge, cycle, of_past))
+    prior = blend.predict(model.blend, future.inputs(fleet, kept, of_charge, cycle, of_past))
     log_left = np.full(len(steady), np.nan)
     at, middle, low_soh, high_soh = (np.full((len(steady), _STEPS), np.nan) for _ in range(4))
     low, high = np.full(len(steady), np.nan), np.full(len(steady), np.nan)
     for k in np.flatnonzero(known):
         cycles, soh = steady[k]
-        future = rul.foresee(fleet, model.interval, float(prior[k]), cycles, soh, about.seed)
-        log_left[k] = future.log_left
-        low[k : k + 1], high[k : k + 1] = learn.bounds(model.interval, log_left[k : k + 1])
+        ahead = future.foresee(fleet, model.interval, float(prior[k]), cycles, soh, about.seed)
+        log_left[k] = ahead.log_left
+        low[k : k + 1], high[k : k + 1] = blend.bounds(model.interval, log_left[k : k + 1])
         at[k] = cycles[-1] + np.exp(high[k]) * np.linspace(0.0, 1.0, _STEPS)
-        middle[k], low_soh[k], high_soh[k] = rul.trajectory(fleet, future.particles, cycles, soh, at[k])
+        middle[k], low_soh[k], high_soh[k] = future.trajectory(fleet, ahead.particles, cycles, soh, at[k])
     return Forecast(model.sha, np.exp(log_left), np.exp(low), np.exp(high), at, middle, low_soh, high_soh)

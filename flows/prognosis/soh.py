@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.prognosis import learn
+from flows.prognosis import blend, learn
 from flows.prognosis.charges import Charges, Floats
 from flows.prognosis.features import feature_names, features
 from flows.prognosis.split import Fold
@@ -79,7 +79,7 @@ def covered(job: Task, predicted: Floats, fold: Fold) -> Floats:
     for one in np.unique(fold):
         test = fold == one
         interval = learn.fit_interval(predicted[~test], job.soh[~test], job.cell[~test])
-        low, high = learn.bounds(interval, predicted[test])
+        low, high = blend.bounds(interval, predicted[test])
         inside[test] = (low <= job.soh[test]) & (job.soh[test] <= high)
     return inside
 
@@ -88,7 +88,7 @@ def metrics(job: Task, charges: Charges, fold: Fold, predicted: Floats) -> dict[
     """Give what a card and the gate say of held-out predictions: errors, baselines' errors, coverage and width."""
     cells = [job.cell == c for c in np.unique(job.cell)]
     inside = covered(job, predicted, fold)
-    low, high = learn.bounds(learn.fit_interval(predicted, job.soh, job.cell), predicted)
+    low, high = blend.bounds(learn.fit_interval(predicted, job.soh, job.cell), predicted)
     return {
         "mape_pct": mape_pct(predicted, job.soh),
         "mape_mean_of_cells_pct": float(np.mean([mape_pct(predicted[c], job.soh[c]) for c in cells])),

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from flows.prognosis import card, learn, registry, rul, soh
+from flows.prognosis import card, future, learn, registry, rul, soh
 from flows.prognosis.charges import Charges, Floats, read_sets
 from flows.prognosis.features import REFERENCE_EVERY, LeakError, features, refuse_lookahead
 from flows.prognosis.model import About, Model, predict, save
@@ -106,7 +106,7 @@ def train_rul(charges: Charges, options: TrainOptions) -> dict[str, Any]:
         interval = learn.fit_interval(held_out.fused, np.log(job.left), job.cell)
         fitted = rul.fit(job, np.ones(len(job.cell), np.bool_), seed)
     about = About(
-        "rul", charges.set, rul.INPUTS, charges.columns, rul.names(job.charge_names), charges.nominal_ah, 0,
+        "rul", charges.set, rul.INPUTS, charges.columns, future.names(job.charge_names), charges.nominal_ah, 0,
         fitted.fleet.eol_soh, seed, options.valid_from_ns,
     )  # fmt: skip
     model = save(options.out, about, fitted.blend, interval, fitted.fleet)

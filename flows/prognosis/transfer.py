@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.prognosis import blend as blended
 from flows.prognosis import history, learn, rul
+from flows.prognosis.blend import Blend
 from flows.prognosis.charges import Charges, Floats
 from flows.prognosis.features import LeakError
-from flows.prognosis.learn import Blend
 from flows.prognosis.rul import LifeFit, Lives
 from flows.prognosis.soh import mape_pct
 
@@ -55,7 +56,7 @@ def carry(target: Lives, known: NDArray[np.bool_], name: str, source: Lives, see
     eol = rul.fleet_of(source, np.ones(len(source.cell), np.bool_)).eol_soh
     blend = learn.fit(histories(source, eol), np.log(source.left), source.cell, seed, learn.OF_LIFE)
     own = rul.fit(target, known, seed)
-    said = learn.predict(blend, histories(target, own.fleet.eol_soh)[known])
+    said = blended.predict(blend, histories(target, own.fleet.eol_soh)[known])
     a, weight = _terms(said, target.cycle[known]), 1.0 / np.bincount(target.cell[known])[target.cell[known]]
     off = np.log(target.left[known]) - said
     bend = np.linalg.solve(a.T @ (a * weight[:, None]) + np.diag(_RESTRAINT), a.T @ (weight * off))
@@ -64,8 +65,8 @@ def carry(target: Lives, known: NDArray[np.bool_], name: str, source: Lives, see
 
 def say(model: Carried, target: Lives) -> Floats:
     """Give log cycles left (N,) of every look."""
-    said = learn.predict(model.blend, histories(target, model.own.fleet.eol_soh))
-    own = learn.predict(model.own.blend, rul.inputs_of(target, model.own.fleet))
+    said = blended.predict(model.blend, histories(target, model.own.fleet.eol_soh))
+    own = blended.predict(model.own.blend, rul.inputs_of(target, model.own.fleet))
     return np.asarray(0.5 * (said + _terms(said, target.cycle) @ model.bend + own))
 
 
@@ -96,7 +97,7 @@ def gain(sets: dict[str, Charges], seed: int) -> dict[str, float]:
             share = job.cycle / job.life
             judged = ~known & (share >= _JUDGED[0]) & (share <= _JUDGED[1])
             model = carry(job, known, source, others[source], seed)
-            alone = learn.predict(model.own.blend, rul.inputs_of(job, model.own.fleet))
+            alone = blended.predict(model.own.blend, rul.inputs_of(job, model.own.fleet))
             errors.append([mape_pct(np.exp(p)[judged], job.left[judged]) for p in (alone, say(model, job))])
         alone_pct, carried_pct = np.mean(errors, axis=0)
         said = name.lower().replace("-", "_")

@@ -13,7 +13,7 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from flows.judge import _FULL_V, COLUMNS, judges
 from flows.oracle import oracles
-from flows.prognosis import learn, registry, rul, soh
+from flows.prognosis import future, learn, registry, rul, soh
 from flows.prognosis.charges import Charges, gather, read_sets
 from flows.prognosis.model import About, Model, save
 from flows.prognostics import build
@@ -58,7 +58,7 @@ def train(out: Path, known: Charges, seed: int) -> tuple[Model, Model]:
     health = save(out, of_health, learn.fit(job.x, job.soh, job.cell, seed), interval)
     found = rul.held_out(lives, fold[lives.rows], seed)
     fitted = rul.fit(lives, np.ones(len(lives.cell), np.bool_), seed)
-    of_life = about("rul", features=rul.names(lives.charge_names), reference_every=0, eol_soh=fitted.fleet.eol_soh)
+    of_life = about("rul", features=future.names(lives.charge_names), reference_every=0, eol_soh=fitted.fleet.eol_soh)
     interval = learn.fit_interval(found.fused, np.log(lives.left), lives.cell)
     return health, save(out, of_life, fitted.blend, interval, fitted.fleet)
 

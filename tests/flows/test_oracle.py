@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flows.oracle import TrainedOracle, oracles
-from flows.prognosis import learn, registry, rul
+from flows.prognosis import future, learn, registry, rul
 from flows.prognosis.model import About, Model, save
 from flows.prognosis.serve import Served
 from operators.life import NO_MODEL, NOT_YET, SHORT, Life, Oracle
@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     fitted = rul.fit(lives, np.ones(len(lives.cell), np.bool_), 1)
     interval = learn.fit_interval(np.log(lives.left) + 0.1 * (lives.rows % 5 - 2), np.log(lives.left), lives.cell)
     columns = ("cc_q", "cc_charge_time")
-    about = About("rul", "SET", "count", columns, rul.names(lives.charge_names), 2.0, 0, fitted.fleet.eol_soh, 1, 0)
+    about = About("rul", "SET", "count", columns, future.names(lives.charge_names), 2.0, 0, fitted.fleet.eol_soh, 1, 0)
     return save(tmp_path_factory.mktemp("models"), about, fitted.blend, interval, fitted.fleet)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.prognosis import learn
+from flows.prognosis import blend, learn
 from flows.prognosis.charges import Charges, gather
 from flows.prognosis.model import About, Model, save
 from flows.prognosis.soh import task
@@ -46,10 +46,10 @@ def write(charges: Charges, folder: Path, dataset: str = "SET") -> Path:
 def trained(out: Path, charges: Charges, seed: int = 1) -> Model:
     """Train a small model on charges alone, judged on nothing."""
     job = task(charges, "charge")
-    blend = learn.fit(job.x, job.soh, job.cell, seed)
-    interval = learn.fit_interval(learn.predict(blend, job.x), job.soh, job.cell)
+    fitted = learn.fit(job.x, job.soh, job.cell, seed)
+    interval = learn.fit_interval(blend.predict(fitted, job.x), job.soh, job.cell)
     about = About("soh", "SET", "charge", charges.columns, job.names, 2.0, 50, 0.0, seed, 0)
-    return save(out, about, blend, interval)
+    return save(out, about, fitted, interval)
 
 
 def ending(cells: int = 18, seed: int = 1, name: str = "SET") -> Charges:

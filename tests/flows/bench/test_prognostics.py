@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows.bench.prognostics import _make_lake, _train, run
+from flows.bench.many_sessions import make_lake, train
+from flows.bench.prognostics import run
 from sinks import ducklake
 
 
 def test_all_sessions_are_judged_with_the_model(tmp_path: Path) -> None:
-    _make_lake(tmp_path / "lake", 200)
-    found = run(tmp_path, _train(tmp_path / "models"))
+    make_lake(tmp_path / "lake", 200)
+    found = run(tmp_path, train(tmp_path / "models"))
     assert found["seconds"] > 0
     assert 0 < found["imports_mb"] <= found["mb"]
     with ducklake.attach(tmp_path / "out") as con:

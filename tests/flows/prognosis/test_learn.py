@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from flows.prognosis.blend import bounds, predict
 from flows.prognosis.learn import (
     OF_LIFE,
     PER_CELL,
-    bounds,
     fit,
     fit_interval,
     fit_smooth,
     out_of_fold,
-    predict,
-    predict_trees,
     thin,
 )
+from operators.kernels import trees
 from operators.kernels.smooth import value
 
 
@@ -39,8 +38,8 @@ def test_trees_of_a_life_follow_the_first_input_beyond_what_they_saw() -> None:
     life = fit(x, y, own, 1, OF_LIFE)
     assert life.over_first is not None
     beyond = np.array([[1.5, 0.9]])
-    assert predict_trees(life.trees, beyond)[0] < 1.15
-    assert predict_trees(life.over_first, beyond)[0] + 1.5 == pytest.approx(1.6, abs=0.02)
+    assert trees.value(life.trees, beyond)[0] < 1.15
+    assert trees.value(life.over_first, beyond)[0] + 1.5 == pytest.approx(1.6, abs=0.02)
     assert fit(x, y, own, 1).over_first is None
 
 

@@ -10,10 +10,11 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from flows.prognosis import learn
+from flows.prognosis.blend import predict as predict_blend
 from flows.prognosis.charges import Charges
 from flows.prognosis.features import features
+from flows.prognosis.future import Fleet
 from flows.prognosis.model import FILES, load, matching, predict, save
-from flows.prognosis.rul import Fleet
 from schemas.checked import ConfigError
 from tests.support.charges import fading, trained
 
@@ -42,7 +43,7 @@ def test_a_model_of_life_that_was_read_has_all_of_its_trees(tmp_path: Path) -> N
     blend = learn.fit(x, x[:, 0] + CHARGES.soh, CHARGES.cell, 1, learn.OF_LIFE)
     read = save(tmp_path, replace(model.about, kind="rul"), blend, model.interval, fleet)
     assert read.blend.over_first is not None
-    assert_array_equal(learn.predict(read.blend, x), learn.predict(blend, x))
+    assert_array_equal(predict_blend(read.blend, x), predict_blend(blend, x))
 
 
 def test_the_same_data_and_seed_make_the_same_hash_and_others_another(tmp_path: Path) -> None:

@@ -11,12 +11,9 @@ import pytest
 from flows.prognosis import history, rul, soh
 from flows.prognosis.charges import Charges
 from flows.prognosis.features import LeakError
-from flows.prognosis.learn import Interval
 from flows.prognosis.split import by_cell
 from schemas.checked import ConfigError
 from tests.support.charges import ending
-
-SURE = Interval(np.array([0.0]), np.array([0.3]), -2.0, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -62,30 +59,6 @@ def test_a_record_that_was_broken_off_is_no_life(charges: Charges) -> None:
 def test_without_two_lives_nothing_is_learned(charges: Charges) -> None:
     with pytest.raises(LeakError, match="two or more that reach"):
         rul.lives(charges.take(np.flatnonzero(charges.nth() < 60)))
-
-
-def test_a_history_pulls_the_answer_from_the_fleet_to_its_own_end(job: rul.Lives) -> None:
-    fleet = rul.fleet_of(job, job.cell >= 0)
-    off = []
-    for at in np.flatnonzero(np.abs(job.cycle / job.life - 0.8) < 0.02):
-        wrong = np.log(job.left[at]) + 0.5
-        said = rul.foresee(fleet, SURE, wrong, *job.past(int(at)), 1).log_left
-        off.append((said - np.log(job.left[at])) / 0.5)
-    assert np.median(off) < 0.6
-
-
-def test_a_trajectory_starts_at_the_last_health_and_falls_to_the_end_of_life(job: rul.Lives) -> None:
-    fleet = rul.fleet_of(job, job.cell >= 0)
-    at = int(np.flatnonzero(job.cell == 1)[20])
-    past = job.past(at)
-    future = rul.foresee(fleet, SURE, float(np.log(job.left[at])), *past, 1)
-    ahead = past[0][-1] + np.exp(future.log_left) * np.linspace(0, 1, 20)
-    middle, low, high = rul.trajectory(fleet, future.particles, *past, ahead)
-    assert middle[0] == pytest.approx(past[1][-1])
-    assert middle[-1] == pytest.approx(fleet.eol_soh, abs=0.01)
-    assert (np.diff(middle) < 0).all()
-    assert (low <= middle).all()
-    assert (middle <= high).all()
 
 
 def test_models_of_life_are_trained_served_and_named(tmp_path: Path, charges: Charges) -> None:
