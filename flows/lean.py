@@ -19,8 +19,9 @@ from operators.kernels import health
 # that has no data frame, and no kernel that multiplies matrices (sums would depend on how rows were cut).
 UNUSED = ("pandas", "scipy.linalg")
 COMPILER = "libllvmlite"  # 70 MB of code, of which all but a little runs only before the first kernel does
-# M_TRIM_THRESHOLD and M_MMAP_THRESHOLD: left alone, glibc raises both with each large array, and keeps what is freed.
-_MALLOC = {-1: 1 << 17, -3: 1 << 18}
+# Left alone, glibc raises the sizes from which on memory goes back with each large array, and gives each thread a heap
+# of its own: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX.
+_MALLOC = {-1: 1 << 17, -3: 1 << 18, -8: 1}
 _MAPS = Path("/proc/self/maps")
 
 
