@@ -40,7 +40,7 @@ from schemas.topics import PROGNOSTICS
 from sinks import ducklake
 from sinks.lake import LakeSink, publish_pending
 
-_PUBLISH_BYTES = 16 << 20  # sorting what goes into the lake takes several times as much
+_PUBLISH_BYTES = 8 << 20  # sorting what goes into the lake takes several times as much
 _TABLES = (*PROGNOSTICS, "incidents", "dead_letters")
 
 
