@@ -54,10 +54,14 @@ class Resistance:
 
 @dataclass(frozen=True, slots=True)
 class Thermal:
-    """Lumped thermal model of one cell group: its heat capacity and its loss to coolant or air."""
+    """Lumped thermal model of one cell group: its heat capacity, its loss to air, and to coolant that is pumped.
+
+    The last is None where nobody knows it, or where no coolant passes the cells.
+    """
 
     heat_capacity_j_per_k: float
     loss_w_per_k: float
+    coolant_w_per_k: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,7 +229,11 @@ def _sized(pack: PackModel, series: int, probes: int, ah: float) -> PackModel:
         nominal_ah=ah,
         usable_ah=pack.usable_ah * size,
         resistance=replace(r, r0_ohm=r.r0_ohm / size, rb_ohm=r.rb_ohm / size),
-        thermal=Thermal(thermal.heat_capacity_j_per_k * size, thermal.loss_w_per_k * size),
+        thermal=Thermal(
+            thermal.heat_capacity_j_per_k * size,
+            thermal.loss_w_per_k * size,
+            None if thermal.coolant_w_per_k is None else thermal.coolant_w_per_k * size,
+        ),
         charge_max_a=pack.charge_max_a * size,
         discharge_max_a=pack.discharge_max_a * size,
         limits=tuple(
@@ -263,7 +271,12 @@ def _read_resistance(t: Table) -> Resistance:
 
 
 def _read_thermal(t: Table) -> Thermal:
-    thermal = Thermal(t.number("heat_capacity_j_per_k", 0, 1e7, above=True), t.number("loss_w_per_k", 0, 1e4))
+    cooled = t.raw("coolant_w_per_k") is not None
+    thermal = Thermal(
+        t.number("heat_capacity_j_per_k", 0, 1e7, above=True),
+        t.number("loss_w_per_k", 0, 1e4, above=cooled),  # what coolant carries is told beside it
+        t.number("coolant_w_per_k", 0, 1e5, above=True) if cooled else None,
+    )
     t.done()
     return thermal
 

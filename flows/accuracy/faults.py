@@ -31,8 +31,10 @@ class Case:
     """One kind of fault in `vehicles` vehicles, each from a time of its own in the day after `from_h`.
 
     `size` and `field` are those of the fault; its cell or probe is drawn.  With `shows_k` the delay counts from
-    the first frame whose temperatures differ by more than that from those of the same vehicle without the fault:
-    nobody can see a pump that stands while nothing warms.
+    the first frame in which a temperature differs by more than that from the same vehicle's without the fault: nobody
+    can see a pump that stands while nothing warms.  A fault of the pack is unobservable, and not scored, where the mean
+    of its probes never differs by as much: then one probe's rounding made the difference, and less heat has stayed
+    than what the probes may all be wrong by.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Score:
     """What came of one case."""
 
     delay_h: NDArray[np.float64]  # by vehicle in which the fault showed; inf where it was not found
+    unobservable: int  # vehicles in which it showed in a probe, and could not be known
     threshold_h: NDArray[np.float64]  # the same by fixed thresholds
     first: dict[str, int]  # of those found, by kind that the incident had at first
     named: int  # of those found, vehicles whose incident at last names the right cause as the likeliest
@@ -115,8 +118,8 @@ def score(case: Case, vehicles: int, seed: int = SEED) -> Score:
     crossed = Crossed(load_pack(case.model), vehicles)
     told = incidents_of(crossed.watch(cfg), cfg.models)
     began = {f.vehicle: cfg.start_ns + int(f.start_s * 1e9) for f in faults}
-    shows = _shown(cfg, case.shows_k) if case.shows_k else began
-    delay, threshold, named, others = [], [], 0, 0
+    shows, whole = _shown(cfg, case.shows_k) if case.shows_k else (began, set(began))
+    delay, threshold, named, others, unobservable = [], [], 0, 0, 0
     first: Counter[str] = Counter()
     votes = dict.fromkeys(VOTES, 0)
     for fault in faults:
@@ -127,11 +130,15 @@ def score(case: Case, vehicles: int, seed: int = SEED) -> Score:
         named += bool(about) and about[-1].cause == case.cause
         for vote in about[-1].votes if about else ():
             votes[vote] += 1
-        if fault.vehicle in shows:
+        hidden = fault.subject < 0 and fault.vehicle in shows and fault.vehicle not in whole
+        unobservable += hidden
+        if fault.vehicle in shows and not hidden:
             delay.append(_hours(about[0].updated_ns if about else None, shows[fault.vehicle]))
             threshold.append(_hours(crossed.first(fault.vehicle, began[fault.vehicle]), shows[fault.vehicle]))
     months = vehicles * case.hours / _HOURS_PER_MONTH
-    return Score(np.array(delay), np.array(threshold), dict(first.most_common()), named, votes, others, months)
+    return Score(
+        np.array(delay), unobservable, np.array(threshold), dict(first.most_common()), named, votes, others, months
+    )
 
 
 def false_incidents(
@@ -164,16 +171,24 @@ def _hours(found_ns: int | None, from_ns: int) -> float:
     return np.inf if found_ns is None else max(found_ns - from_ns, 0) / 3.6e12
 
 
-def _shown(cfg: FleetConfig, kelvin: float) -> dict[int, int]:
-    """Find, by vehicle, the first frame warmer or colder than without the fault by more than `kelvin`."""
+def _shown(cfg: FleetConfig, kelvin: float) -> tuple[dict[int, int], set[int]]:
+    """Find, by vehicle, the first frame with a probe warmer or colder than without the fault by more than `kelvin`.
+
+    Gives also the vehicles in which the mean of the probes comes to be so.
+    """
     sound = {(int(t), p): row for block, _ in simulate(replace(cfg, faults=())) for t, p, row in _temperatures(block)}
     first: dict[int, int] = {}
+    whole: set[int] = set()
     for block, _ in simulate(cfg):
         for t, p, row in _temperatures(block):
             same = sound.get((int(t), p))
-            if same is not None and p not in first and np.abs(row - same).max() > kelvin:
-                first[p] = int(t)
-    return first
+            if same is None or p in whole:
+                continue
+            if np.abs(row - same).max() > kelvin:
+                first.setdefault(p, int(t))
+                if abs(float(np.mean(row - same))) > kelvin:
+                    whole.add(p)
+    return first, whole
 
 
 def _temperatures(block: FrameBlock) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
@@ -202,6 +217,8 @@ def figures(vehicles: int, healthy: int, note: Callable[[str], None] = lambda _:
         s = score(case, vehicles)
         others, months = others + s.others, months + s.pack_months
         found[f"{case.name}_found_pct"] = 100.0 * float(np.isfinite(s.delay_h).mean())
+        if s.unobservable:
+            found[f"{case.name}_unobservable_pct"] = 100.0 * s.unobservable / (s.delay_h.size + s.unobservable)
         found[f"{case.name}_median_delay_h"] = float(np.median(s.delay_h))
         hits = max(sum(s.first.values()), 1)
         found[f"{case.name}_cause_named_pct"] = 100.0 * s.named / hits

@@ -5,8 +5,11 @@ Over spans of some minutes under current, the change of the pack's mean temperat
     ΔT = a ∫ i² R dt / C  +  b ∫ (T_coolant − T) K dt / C  +  c ∫ (T_ambient − T) K dt / C
 
 with R the estimated resistance and C, K the heat capacity and loss of a cell group from the pack model.  a, b and c
-start from the pack model with wide priors and are fitted per pack; what stays fills a two-sided CUSUM in °C.  Without a
-coolant temperature nothing is said; without an ambient one the last term is left out.
+start from the pack model and are fitted per pack; what stays fills a two-sided CUSUM in °C.  Reversible heat,
+i T dU/dT, is not modelled and widens what a span may be off by.  Where the pack file says what coolant carries, b is
+known better and never learned to be less than half of that: a pack whose cooling stopped before it was ever needed
+would pass for one that has none.  Without a coolant temperature nothing is said; without an ambient one the last term
+is left out.
 """
 
 from __future__ import annotations
@@ -26,9 +29,11 @@ from schemas.quality import FROZEN
 
 _COOLING = INDEX["cooling"]
 _TERMS = 3  # heat, coolant, air
+_WARM_K = 290.0  # of a cell, near enough for reversible heat
 _TRIMMED = 4  # probes from which on the outermost two do not count
-# Columns of the span: start temperature and time (s, 0 = no span), the terms, variance of the first, last current².
-_FROM_C, _FROM_S, _X, _UNSEEN, _LAST_A2, _SPAN = 0, 1, 2, 5, 6, 7
+# Columns of the span: start temperature and time (s, 0 = no span), the terms, variance of the first, charge
+# (A·s), last current², time with little current.
+_FROM_C, _FROM_S, _X, _UNSEEN, _CHARGE, _LAST_A2, _REST_S, _SPAN = 0, 1, 2, 5, 6, 7, 8, 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,17 @@ class CoolingConfig:
     capacity_ah: float
     heat_capacity_j_per_k: float
     loss_w_per_k: float
+    coolant_w_per_k: float | None = None  # as the pack file has it
     least_c_rate: float = 0.02  # below it the pump may stand
     span_s: float = 240.0
+    rest_s: float = 60.0  # so long it may be below in between: a drive passes through zero all the time
     gap_s: float = 120.0  # a longer silence ends a span
     noise_c: float = 0.35  # of one span: resolution, lag, entropic heat
     prior: tuple[float, float, float] = (1.5, 3.0, 1.0)  # more heat than by R0 alone; a pump multiplies the loss
     prior_std: tuple[float, float, float] = (0.6, 1.5, 0.5)
+    coolant_std: float = 0.25  # instead, as a share, of what the pack file says of the second
+    coolant_least: float = 0.5  # share of that below which it has failed
+    entropy_v_per_k: float = 2e-4  # dU/dT of graphite cells, either sign
     slack_c: float = 0.35  # per span
     raise_c: float = 2.5
     memory_s: float = 20 * 86_400.0
@@ -59,7 +69,17 @@ class CoolingConfig:
     @classmethod
     def of(cls, pack: PackModel) -> CoolingConfig:
         """Take what depends on the pack model from it."""
-        return cls(pack.nominal_ah, pack.thermal.heat_capacity_j_per_k, pack.thermal.loss_w_per_k)
+        thermal = pack.thermal
+        return cls(pack.nominal_ah, thermal.heat_capacity_j_per_k, thermal.loss_w_per_k, thermal.coolant_w_per_k)
+
+    def priors(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Give a, b and c before anything is seen, their standard deviations, and the least that b may become."""
+        mean, std = np.array(self.prior), np.array(self.prior_std)
+        if self.coolant_w_per_k is None:
+            return mean, std, 0.0
+        mean[1] = self.coolant_w_per_k / self.loss_w_per_k
+        std[1] = self.coolant_std * mean[1]
+        return mean, std, self.coolant_least * float(mean[1])
 
 
 @dataclass
@@ -93,13 +113,15 @@ def step(cfg: CoolingConfig, state: CoolingState, block: FrameBlock, ext: Extrem
     """
     d = block.derived
     coolant, air = (block.context.get(name, missing_context(name, len(block))) for name in ("coolant_c", "ambient_c"))
+    prior, prior_std, least_b = cfg.priors()
     return collect(
         _walk, len(block), 1,
         d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a,
         _inner_mean(block.temp_c, ext), d["r0_ohm"], coolant, air,
         1.0 / cfg.capacity_ah, 1.0 / cfg.heat_capacity_j_per_k, cfg.loss_w_per_k / cfg.heat_capacity_j_per_k,
-        cfg.least_c_rate, cfg.span_s, cfg.gap_s, cfg.noise_c, np.array(cfg.prior),
-        (np.array(cfg.prior_std) / cfg.noise_c) ** 2, cfg.slack_c, cfg.raise_c, cfg.memory_s,
+        cfg.least_c_rate, cfg.rest_s, cfg.span_s, cfg.gap_s, cfg.noise_c,
+        prior, (prior_std / cfg.noise_c) ** 2, least_b, cfg.entropy_v_per_k * _WARM_K / cfg.heat_capacity_j_per_k,
+        cfg.slack_c, cfg.raise_c, cfg.memory_s,
         state.fit, state.fit_cov, state.span, state.excess_c, state.excess_ns, state.cooling_raised,
     )  # fmt: skip
 
@@ -120,7 +142,8 @@ def _inner_mean(temp_c: NDArray[np.float32], ext: Extremes) -> NDArray[np.float3
 def _walk(
     start, whole, real, count,
     slot, t_ns, dt_s, lane, quality, current_a, t_mean, r0_ohm, coolant_c, air_c,
-    per_ah, per_capacity, per_s, least_c_rate, span_s, gap_s, noise_c, prior, prior_var, slack_c, raise_c, memory_s,
+    per_ah, per_capacity, per_s, least_c_rate, rest_s, span_s, gap_s, noise_c,
+    prior, prior_var, least_b, per_as, slack_c, raise_c, memory_s,
     fit, cov, span, excess_c, excess_ns, raised,
 ):  # fmt: skip
     gain = np.empty(_TERMS, np.float64)
@@ -131,9 +154,11 @@ def _walk(
             continue
         s, t, i, mean = slot[n], t_ns[n], current_a[n], t_mean[n]
         # False also where one of them is not known; a frozen frame ends a span, since time goes on behind it.
+        loaded = abs(i) * per_ah >= least_c_rate
+        span[s, _REST_S] = 0.0 if loaded else span[s, _REST_S] + dt_s[n]
         active = (
             not quality[n] & FROZEN
-            and abs(i) * per_ah >= least_c_rate
+            and (loaded or (span[s, _FROM_S] > 0.0 and span[s, _REST_S] < rest_s))
             and dt_s[n] <= gap_s
             and coolant_c[n] + r0_ohm[n] + mean < np.inf
         )
@@ -150,6 +175,7 @@ def _walk(
         span[s, _X] += 0.5 * (i * i + span[s, _LAST_A2]) * per_a2
         span[s, _UNSEEN] += (0.5 * (i * i - span[s, _LAST_A2]) * per_a2) ** 2
         span[s, _LAST_A2] = i * i
+        span[s, _CHARGE] += i * dt_s[n]
         span[s, _X + 1] += (coolant_c[n] - mean) * dt_s[n] * per_s
         if air_c[n] == air_c[n]:
             span[s, _X + 2] += (air_c[n] - mean) * dt_s[n] * per_s
@@ -166,9 +192,9 @@ def _walk(
             for k in range(_TERMS):
                 gain[j] += cov[s, j, k] * span[s, _X + k]
             known += gain[j] * span[s, _X + j]
-        unseen = fit[s, 0] * fit[s, 0] * span[s, _UNSEEN] / (noise_c * noise_c)
+        unseen = (fit[s, 0] * fit[s, 0] * span[s, _UNSEEN] + (per_as * span[s, _CHARGE]) ** 2) / (noise_c * noise_c)
         scale = noise_c * np.sqrt(1.0 + known + unseen)
-        for j in range(_SPAN - 1):
+        for j in range(_LAST_A2):
             span[s, j] = 0.0
         span[s, _FROM_C], span[s, _FROM_S] = mean, t * 1e-9
         # Each span may be off by its own uncertainty; only what goes on counts.
@@ -188,6 +214,8 @@ def _walk(
         share, grow = 1.0 / (1.0 + known + unseen), 1.0 + lasted_s / memory_s
         for j in range(_TERMS):
             fit[s, j] += gain[j] * e * share
+        fit[s, 1] = max(fit[s, 1], least_b)
+        for j in range(_TERMS):
             for k in range(_TERMS):
                 cov[s, j, k] = (cov[s, j, k] - gain[j] * gain[k] * share) * grow
         for j in range(_TERMS):

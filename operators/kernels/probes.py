@@ -1,8 +1,13 @@
 """Each temperature probe beside its own normal, and probes that stand still.
 
-A probe's deviation from the pack's median is modelled as offset + a × heat + b × (median − its mean of half an hour),
-where heat is the mean of (current / capacity)² over half an hour: a probe that is always warmer, or warmer under load
-or while the pack warms up, is its own normal.  All probes share one covariance, since all see the same inputs.
+A probe's deviation from the pack's middle is modelled as offset + a × heat + b × (middle − its mean of half an hour)
++ c × (air − middle), where heat is the mean of (current / capacity)² over half an hour: a probe that is always warmer,
+or warmer under load, while the pack warms up or in cold air, is its own normal.  All probes share one covariance, since
+all see the same inputs.  The middle is the mean of the inner half of the probes, since their median is as coarse as one
+reading.
+
+A probe that follows its pack changes its reading when what is expected of it has crossed a step of its resolution.  One
+that has not, while that moved by more than a step and left what it reads by more than half of one, stands still.
 """
 
 from __future__ import annotations
@@ -15,17 +20,16 @@ from numpy.typing import NDArray
 
 from operators.kernels.findings import Found, collect, emit, hold
 from operators.kernels.kinds import INDEX, PROBE
-from operators.kernels.robust import median_of
-from schemas.frames import LIVE, FrameBlock
+from operators.kernels.robust import middle_of
+from schemas.frames import LIVE, FrameBlock, missing_context
 from schemas.pack import PackModel
 from schemas.quality import FROZEN
 
 _OFFSET, _STUCK = INDEX["probe_offset"], INDEX["stuck_probe"]
 _CLEAR_S = 1800.0
 _OFFSET_RAISED, _STUCK_RAISED, _LEFT = 1, 2, 4  # bits of probe_flags
-_LAG = 0.4  # share of what a pack has warmed in half an hour by which a sound probe may be behind
 _MINUTE_NS = 60_000_000_000
-_TERMS = 3  # offset, heat, warming
+_TERMS = 4  # offset, heat, warming, air
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,15 @@ class ProbesConfig:
     prior_c: float = 4.0  # spread of offsets before anything is known
     prior_heat_c: float = 4.0  # the same of what heat does, per C-rate²
     prior_warming: float = 0.3  # the same of what warming does, °C per °C
+    prior_air: float = 0.05  # the same of what the air does
     tau_s: float = 1800.0
     alone_s: float = 3600.0  # looks within this time share the weight of one
     memory_s: float = 20 * 86_400.0
-    stuck_c: float = 5.0  # the median moved this far while the probe read one value
-    still_c: float = 1.5  # the same where the probe has left its own normal by as much and more than `still_sigmas`
-    still_sigmas: float = 3.0
+    stuck_c: float = 5.0  # what is expected of a probe moved this far while it read one value
+    still_c: float = 0.5  # beyond a step of its resolution, where it has left its normal by as much beyond half a step
+    still_sigmas: float = 1.5  # and by so many of its usual deviations
+    still_lag: float = 0.15  # and by this share of what the pack has warmed in half an hour
+    step_c: float = 1.0  # resolution, before a probe has changed
 
     def __post_init__(self) -> None:
         if self.capacity_ah <= 0:
@@ -65,14 +72,16 @@ class ProbesState:
     """One slot per pack."""
 
     last_c: NDArray[np.float32]  # (S, P) NaN before the first
-    mark_c: NDArray[np.float32]  # (S, P) the pack's median when the probe last changed
+    mark_c: NDArray[np.float32]  # (S, P) what was expected of the probe when it last changed
     mark_min: NDArray[np.int32]  # (S, P) and that time, minutes since 1970
     normal_c: NDArray[np.float32]  # (S, P, _TERMS) own normal
     probe_acc: NDArray[np.float32]  # (S, P) debounce
     probe_flags: NDArray[np.uint8]  # (S, P)
     look_ns: NDArray[np.int64]  # (S,) last look, 0 before the first
     heat: NDArray[np.float32]  # (S,) mean of (current / capacity)²
-    slow_c: NDArray[np.float32]  # (S,) mean of the median
+    slow_c: NDArray[np.float32]  # (S,) mean of the middle
+    air_c: NDArray[np.float32]  # (S,) newest, NaN before the first
+    step_c: NDArray[np.float32]  # (S,) smallest change of a reading, infinite before the first
     noise_c2: NDArray[np.float32]  # (S,) variance of the residuals
     cov: NDArray[np.float64]  # (S, _TERMS, _TERMS) over the noise; negative before the first look
 
@@ -90,6 +99,8 @@ class ProbesState:
             np.zeros(slots, np.int64),
             np.zeros(slots, f4),
             np.zeros(slots, f4),
+            np.full(slots, np.nan, f4),
+            np.full(slots, np.inf, f4),
             np.zeros(slots, f4),
             np.full((slots, _TERMS, _TERMS), -1.0),
         )
@@ -98,29 +109,31 @@ class ProbesState:
 def step(cfg: ProbesConfig, state: ProbesState, block: FrameBlock) -> Found:
     """Look at the probes in the live, fresh rows of `block`.  Needs derived slot, dt_s, quality."""
     d = block.derived
-    priors = np.array([cfg.prior_c, cfg.prior_heat_c, cfg.prior_warming])
+    priors = np.array([cfg.prior_c, cfg.prior_heat_c, cfg.prior_warming, cfg.prior_air])
+    air_c = block.context.get("ambient_c", missing_context("ambient_c", len(block)))
     return collect(
         _walk, len(block), 2 * block.probes,
-        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, block.temp_c,
+        d["slot"], block.t_ns, d["dt_s"], block.lane, d["quality"], block.current_a, block.temp_c, air_c,
         1.0 / cfg.capacity_ah, cfg.look_s, cfg.warm_c, cfg.cold_c, cfg.sigmas, cfg.for_s, cfg.noise_c**2,
         priors * priors / cfg.noise_c**2, cfg.tau_s, cfg.alone_s, cfg.memory_s, cfg.stuck_c,
-        cfg.still_c, cfg.still_sigmas,
+        (cfg.still_c, cfg.still_sigmas, cfg.still_lag, cfg.step_c),
         state.last_c, state.mark_c, state.mark_min, state.normal_c, state.probe_acc, state.probe_flags, state.look_ns,
-        state.heat, state.slow_c, state.noise_c2, state.cov,
+        state.heat, state.slow_c, state.air_c, state.step_c, state.noise_c2, state.cov,
     )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
 def _walk(
     start, whole, real, count,
-    slot, t_ns, dt_s, lane, quality, current_a, temp_c,
+    slot, t_ns, dt_s, lane, quality, current_a, temp_c, ambient_c,
     per_ah, look_s, warm_c, cold_c, sigmas, for_s, noise0, prior, tau_s, alone_s, memory_s, stuck_c,
-    still_c, still_sigmas, last_c, mark_c, mark_min, normal_c, probe_acc, flags, look_ns, heat, slow_c, noise_c2, cov,
+    still, last_c, mark_c, mark_min, normal_c, probe_acc, flags, look_ns, heat, slow_c, air_c, step_c, noise_c2, cov,
 ):  # fmt: skip
     probes = temp_c.shape[1]
     scratch = np.empty(probes, np.float32)
     x = np.ones(_TERMS, np.float64)
     gain = np.empty(_TERMS, np.float64)
+    still_c, still_sigmas, still_lag, step0 = still
     for n in range(start, slot.size):
         if count[0] + 2 * probes > len(whole):
             return n
@@ -132,7 +145,7 @@ def _walk(
             heat[s] += dt_s[n] / (dt_s[n] + tau_s) * (rate * rate - heat[s])
         if look_ns[s] > 0 and (t - look_ns[s]) * 1e-9 < look_s:
             continue
-        middle = median_of(temp_c[n], scratch)
+        middle = middle_of(temp_c[n], scratch)
         if middle != middle:
             continue
         apart_s = (t - look_ns[s]) * 1e-9 if look_ns[s] > 0 else 0.0
@@ -147,6 +160,9 @@ def _walk(
         since_s = min(apart_s, 600.0)
         x[1] = heat[s]
         x[2] = middle - slow_c[s]
+        if ambient_c[n] == ambient_c[n]:
+            air_c[s] = ambient_c[n]
+        x[3] = air_c[s] - middle if air_c[s] == air_c[s] else 0.0
         spread = 0.0
         for j in range(_TERMS):
             gain[j] = 0.0
@@ -160,9 +176,10 @@ def _walk(
             v = temp_c[n, p]
             if v != v:
                 continue
-            e = v - middle
+            expected = np.float64(middle)
             for j in range(_TERMS):
-                e -= normal_c[s, p, j] * x[j]
+                expected += normal_c[s, p, j] * x[j]
+            e = v - expected
             bound = max(warm_c if e > 0 else cold_c, sigmas * scale)
             raised = flags[s, p] & _OFFSET_RAISED != 0
             sign = 1 if abs(e) >= bound else -1 if abs(e) < 0.6 * bound else 0
@@ -176,17 +193,20 @@ def _walk(
             if sign < 0 and not raised:
                 for j in range(_TERMS):
                     normal_c[s, p, j] += gain[j] * share * e
+                mark_c[s, p] += spread * share * e  # what is learned is no way that the pack went
                 square += min(e * e, 9.0 * noise_c2[s])
                 used += 1
             # A probe that does not follow its pack, until it moves.
             stuck = flags[s, p] & _STUCK_RAISED != 0
             changed = v != last_c[s, p]
             if changed:
+                step_c[s] = min(step_c[s], abs(v - last_c[s, p])) if last_c[s, p] == last_c[s, p] else step_c[s]
                 last_c[s, p] = v
-                mark_c[s, p], mark_min[s, p] = middle, t // _MINUTE_NS
-            moved = abs(middle - mark_c[s, p])
-            lag = _LAG * abs(x[2])
-            left = moved >= still_c and abs(e) >= max(0.8 * moved, still_sigmas * scale + lag)
+                mark_c[s, p], mark_min[s, p] = expected, t // _MINUTE_NS
+            moved = abs(expected - mark_c[s, p])
+            one = min(step_c[s], step0)
+            beyond = max(still_c, still_sigmas * scale) + still_lag * abs(x[2])
+            left = moved >= one + beyond and abs(e) >= 0.5 * one + beyond
             again = left and flags[s, p] & _LEFT != 0  # one look alone may be a lag
             flags[s, p] = flags[s, p] | _LEFT if left else flags[s, p] & ~_LEFT
             if (stuck and changed) or (not stuck and (moved >= stuck_c or again)):
@@ -206,5 +226,5 @@ def _walk(
                     cov[s, k, j] *= f
         if used:
             weight = since_s / (since_s + 86_400.0)
-            noise_c2[s] = max(noise_c2[s] + weight * (square / used - noise_c2[s]), 0.25 * noise0)
+            noise_c2[s] = max(noise_c2[s] + weight * (square / used - noise_c2[s]), 0.1 * noise0)
     return slot.size

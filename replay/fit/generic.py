@@ -66,10 +66,11 @@ def nmc() -> PackSpec:
         hysteresis_v=0.0,
         heat_capacity_j_per_k=1800.0,
         loss_w_per_k=0.5,
+        coolant_w_per_k=2.0,
         provenance={
             "ocv": "typical values for NMC 622/111 against graphite at 25 °C, rounded, no single measurement",
             "resistance": "48 mΩ·Ah ohmic, 54 mΩ·Ah in branches; Arrhenius 1900 K and 2800 K: typical, assumed",
-            "thermal": "2 kg of cell per 60 Ah at 900 J/(kg K)",
+            "thermal": "2 kg of cell per 60 Ah at 900 J/(kg K); coolant: 4 × the loss to air, assumed",
             "limits": f"default profile; 3 C charge, 6 C discharge assumed; {BREAK_CURRENT}",
         },
     )
@@ -106,11 +107,12 @@ def lfp() -> PackSpec:
         hysteresis_v=0.008,
         heat_capacity_j_per_k=2300.0,
         loss_w_per_k=0.6,
+        coolant_w_per_k=2.4,
         provenance={
             "ocv": "typical values for LFP against graphite at 25 °C, mean of charge and discharge, assumed",
             "resistance": "55 mΩ·Ah ohmic, 60 mΩ·Ah in branches; Arrhenius 2200 K and 3200 K: typical, assumed",
             "hysteresis": "half of the 10-20 mV gap between charge and discharge that is usually reported",
-            "thermal": "2.3 kg of cell per 100 Ah at 1000 J/(kg K)",
+            "thermal": "2.3 kg of cell per 100 Ah at 1000 J/(kg K); coolant: 4 × the loss to air, assumed",
             "limits": f"default profile; 2 C charge, 4 C discharge assumed; {BREAK_CURRENT}",
         },
     )

@@ -32,6 +32,7 @@ class PackSpec:
     heat_capacity_j_per_k: float
     loss_w_per_k: float
     provenance: Mapping[str, str]
+    coolant_w_per_k: float | None = None
     generic: bool = False
     capacity_std: float = 0.1  # of a pack of any age
     hysteresis_v: float = 0.0
@@ -98,6 +99,7 @@ def render(spec: PackSpec) -> str:
         "",
         "[thermal]",
         *_pairs(heat_capacity_j_per_k=spec.heat_capacity_j_per_k, loss_w_per_k=spec.loss_w_per_k),
+        *(_pairs(coolant_w_per_k=spec.coolant_w_per_k) if spec.coolant_w_per_k is not None else ()),
         "",
         "[derating]",
         *_pairs(**derating),

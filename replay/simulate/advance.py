@@ -65,7 +65,6 @@ MELT_C, BURN_C, BURN_S = 130.0, 150.0, 30.0  # separator fails; self-heating run
 BURN_PER_AH_J = 1.6 * 3.7 * 3600.0  # heat of a burning group per Ah: the energy stored and that of its materials
 DRAINED = -0.3  # SOC of a group that a short has emptied: its voltage, continued in a straight line, is near 0
 HARD = 0.01  # a short of less than a hundred times the group's own resistance takes its share of the voltage
-FLOW = 4.0  # loss to pumped coolant over the loss to the air around
 
 
 @njit(cache=True, error_model="numpy")
@@ -269,7 +268,7 @@ def advance(f, packs, m, v, t, dt_s, ambient, key, standard):
         s, m, m.table, tau_s, dt_s, f.drive32[0], f.drive32[1], f.decay[v], charge_as, square,
         f.z[v], f.u[v], f.temp_c[v], f.v[v], f.bleed[v], f.burnt[v], f.capacity_as[v], f.per_as[v], f.r_factor[v],
         packs.rb_factor[v], f.shunt_s[v], packs.leak_a[v], packs.shape_v[v], packs.heat_factor[v], packs.loss_factor[v],
-        FLOW * cooling if s[PUMP] > 0.0 else 0.0, heat_w, heated, hurt,
+        m.flow * cooling if s[PUMP] > 0.0 else 0.0, heat_w, heated, hurt,
     )  # fmt: skip
     s[PACK_V] = s[SUM_V]
     for n in range(m.probe_cell.size):

@@ -14,6 +14,7 @@ OCV_SHAPE_V = 5e-3  # largest deviation of a pack's OCV curve from its file
 R0_SPREAD = 0.20  # as share of the file's R0
 CAPACITY_LOW, CAPACITY_HIGH = 0.75, 1.02  # as share of the file's usable Ah
 REFERENCE_KWH = 24.0  # a smaller pack moves a vehicle that is smaller in proportion
+FLOW = 4.0  # loss to pumped coolant over that to the air, where the file does not know it
 DERATE_LOW_C = -30  # derating by whole °C from here on
 _F4 = np.float32
 
@@ -33,6 +34,7 @@ class Model(NamedTuple):
     sum_offset_v: float
     heat_capacity: float  # J/K of a group
     loss: float  # W/K of a group to the air around
+    flow: float  # loss to pumped coolant over that
     neighbour: float  # W/K between neighbouring groups
     loss_at: NDArray[np.float32]  # (C,) share of `loss`: ends cool better than the middle
     probe_cell: NDArray[np.int64]  # (P,) group a probe sits on
@@ -99,6 +101,7 @@ def model_of(pack: PackModel) -> Model:
         sum_offset_v=pack.sum_offset_v,
         heat_capacity=pack.thermal.heat_capacity_j_per_k,
         loss=pack.thermal.loss_w_per_k,
+        flow=FLOW if pack.thermal.coolant_w_per_k is None else pack.thermal.coolant_w_per_k / pack.thermal.loss_w_per_k,
         neighbour=pack.thermal.heat_capacity_j_per_k / 1200.0,
         loss_at=(1.0 + 0.5 * (x * x - (x * x).mean())).astype(_F4),
         probe_cell=((np.arange(pack.probes) + 0.5) * c / max(pack.probes, 1)).astype(np.int64),

@@ -1,5 +1,6 @@
 """Warming and cooling against load, coolant and air, on a pack that follows the equation."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,26 @@ def test_cooling_that_fails_under_load_is_found() -> None:
     found = run(pack(cooled, AMPS), AMPS)
     assert [f[1:] for f in found] == [("cooling", -1, 2)]
     assert 0 < (found[0][0] - 1080) * DT <= 1800.0
+
+
+def test_a_drive_that_passes_through_zero_is_followed_all_the_way() -> None:
+    amps = AMPS.copy()
+    amps[::7] = 0.0
+    cooled = np.ones(AMPS.size)
+    cooled[1080:] = 0.0
+    assert run(pack(np.ones(AMPS.size), amps), amps) == []
+    assert [f[1] for f in run(pack(cooled, amps), amps)] == ["cooling"]
+
+
+def test_cooling_that_stopped_before_it_was_needed_is_found_where_the_file_says_what_it_carries() -> None:
+    temp = pack(np.zeros(AMPS.size), AMPS)
+    known = replace(CFG, coolant_w_per_k=3.0 * CFG.loss_w_per_k)
+    for cfg, found in ((CFG, []), (known, [("cooling", -1, 2)])):
+        block = enriched(
+            np.arange(AMPS.size) * DT, temp_c=temp[:, None], current_a=AMPS, r0_ohm=R0, context=around(AMPS.size)
+        )
+        told = said(kernel.step(cfg, kernel.CoolingState.empty(1, 16, 4), block, extremes(block)))
+        assert [f[1:] for f in told] == found
 
 
 def test_nothing_is_said_without_a_coolant_temperature() -> None:

@@ -82,6 +82,25 @@ def test_a_probe_that_stands_still_is_told_from_when_it_last_moved_and_before_it
     assert CFG.still_c <= real[first, 1] < CFG.stuck_c
 
 
+def test_a_coarse_probe_is_named_soon_after_it_should_have_changed() -> None:
+    temp, amps = days(4)
+    fine = temp[:, 6].copy()  # half degrees
+    coarse = np.round(temp)
+    assert run(coarse, amps) == []
+    at = int(3.3 * 86_400 / DT)
+    coarse[at:, 6] = coarse[at, 6]
+    found = run(coarse, amps)
+    assert found[0][1:] == ("stuck_probe", 6, 2)
+    assert {f[2] for f in found} == {6}
+    assert abs(fine[found[0][0]] - fine[at]) <= 2.5
+
+
+def test_what_is_learned_of_a_probe_is_no_way_that_it_should_have_gone() -> None:
+    temp = np.full((240, 8), 20.0, np.float32)
+    temp[:, 2] = 28.0
+    assert run(temp, np.zeros(240, np.float32)) == []
+
+
 def test_frozen_and_backfilled_frames_teach_nothing() -> None:
     temp, amps = days(1)
     for columns in ({"quality": FROZEN}, {"lane": 1}):
