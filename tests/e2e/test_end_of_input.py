@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +18,9 @@ from sinks import ducklake
 from sinks.lake import LakeSink
 from tests.support.fleet import MODEL, NS, SETTINGS, cut_every, drive, flow_into, spoil
 from tests.support.fleet_flow import NAME, keep
-from tests.support.kill import account, run_to_end
+from tests.support.kill import account, kill, run_to_end, start_flow
 
-FLOW = (sys.executable, "-m", "tests.support.fleet_flow")
+FLOW = "tests.support.fleet_flow"
 
 
 @pytest.fixture(scope="module")
@@ -57,27 +54,23 @@ def test_the_last_window_state_session_and_incident_are_in_the_lake(minutes: Fra
 @pytest.mark.kill
 @pytest.mark.parametrize("epoch_s", [30.0, 0.2])
 def test_a_kill_between_the_flows_return_and_its_last_publish_loses_and_repeats_nothing(
-    tmp_path: Path, minutes: FrameBlock, lake: Path, epoch_s: float
+    memory: Callable[[str], Path], minutes: FrameBlock, lake: Path, epoch_s: float
 ) -> None:
     """`epoch_s` 30: all records are pending; 0.2: those of the last epochs are."""
-    blocks = keep(cut_every(minutes, 40), tmp_path / "blocks.pickle")
-    work = tmp_path / "work"
-    work.mkdir()
-    with (work / "log").open("wb") as log:
-        command = [*FLOW, str(work), str(blocks), "--epoch", str(epoch_s), "--hold"]
-        child = subprocess.Popen(command, stdout=log, stderr=log)
+    work = memory("work")
+    blocks = keep(cut_every(minutes, 40), work / "blocks.pickle")
+    child = start_flow(work, (FLOW, str(blocks), "--hold"), epoch_s)
     end = time.monotonic() + 120
     while not (work / "returned").exists():
-        assert child.poll() is None, (work / "log").read_text()[-3000:]
+        assert child.exitcode is None, (work / "log").read_text()[-3000:]
         assert time.monotonic() < end
         time.sleep(0.01)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    assert kill(child)
     before = account(work / "lake", lake, kills=1, whole=False)
     assert before.sound, before
     assert before.lost["windows"] > 0, "nothing was pending: the kill came too late to matter"
     for _ in range(2):  # the resumed run publishes it; a finished one, resumed, adds nothing
-        run_to_end(work, ("-m", "tests.support.fleet_flow", str(blocks)), epoch_s)
+        run_to_end(work, (FLOW, str(blocks)), epoch_s)
         after = account(work / "lake", lake, kills=1, whole=True)
         assert after.sound, after
 

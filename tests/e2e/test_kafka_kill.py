@@ -14,7 +14,7 @@ from tests.support.kafka_account import account
 from tests.support.kafka_kill_flow import PARTITIONS, topics
 from tests.support.kill import EPOCHS_S, Account, kill_often, kill_when, run_to_end
 
-COMMAND = ("-m", "tests.support.kafka_kill_flow", "--blocks", "300")
+COMMAND = ("tests.support.kafka_kill_flow", "--blocks", "300")
 SEED = 21
 LONG_S, SHORT_S = EPOCHS_S[0], 0.1
 DELIVERED = 150  # states, before the kill

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.kill import Account, account, kill_often, run_to_end
 
-COMMAND = ("-m", "tests.support.kill_flow", "--blocks", "300")
+COMMAND = ("tests.support.kill_flow", "--blocks", "300")
 SEED = 20
 KILLS_OF_A_MISTAKE = 15
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+import duckdb
 
 from schemas.tables import TABLES
 from schemas.topics import PROGNOSTICS
 from sinks import ducklake
+from tests.support.forked import start
 
 _FLEET = tuple(table for table in TABLES if table not in PROGNOSTICS)  # of a flow of their own
 
@@ -40,8 +42,9 @@ class Account:
 def run_to_end(work: Path, command: Sequence[str], epoch_s: float = 0.5) -> None:
     """Run (or resume) the flow in `work` until it is done."""
     (work / "done").unlink(missing_ok=True)
-    child = _spawn(work, command, epoch_s)
-    assert child.wait(PATIENCE_S * 5) == 0, (work / "log").read_text()[-2000:]
+    child = start_flow(work, command, epoch_s)
+    child.join(PATIENCE_S * 5)
+    assert child.exitcode == 0, (work / "log").read_text()[-2000:]
     assert (work / "done").exists()
 
 
@@ -51,54 +54,61 @@ def kill_often(work: Path, command: Sequence[str], kills: range, seed: int) -> i
     for done, n in enumerate(kills):
         (work / "started").unlink(missing_ok=True)
         epoch_s = EPOCHS_S[n % 2]
-        child = _spawn(work, command, epoch_s)
+        child = start_flow(work, command, epoch_s)
         _wait_for_moment(child, work, random.Random(f"{seed}/{n}"), epoch_s)
-        child.kill()  # SIGKILL, unless it came to its end
-        if child.wait() != -signal.SIGKILL:
-            assert child.returncode == 0, (work / "log").read_text()[-2000:]
+        if not kill(child):  # it came to its end
+            assert child.exitcode == 0, (work / "log").read_text()[-2000:]
             return done
     return len(kills)
 
 
 def kill_when(work: Path, command: Sequence[str], epoch_s: float, happened: Callable[[], bool]) -> None:
     """Kill the flow once, as soon as something has happened."""
-    child = _spawn(work, command, epoch_s)
+    child = start_flow(work, command, epoch_s)
     _until(child, PATIENCE_S, happened)
     assert happened(), (work / "log").read_text()[-2000:]
+    assert kill(child), "the flow came to its end before it was killed"
+
+
+def kill(child: ForkServerProcess) -> bool:
+    """Send SIGKILL and wait; says whether that was what ended it."""
     child.kill()
-    assert child.wait() == -signal.SIGKILL, "the flow came to its end before it was killed"
+    child.join()
+    return child.exitcode == -signal.SIGKILL
 
 
 def account(killed: Path, undisturbed: Path, *, kills: int, whole: bool) -> Account:
     """Compare all raw tables of two lakes, row by row and bit by bit; a lake that is not yet there is empty."""
     found = Account(kills, whole, {}, {}, {})
-    for table in _FLEET:
-        have = _rows(killed, table) if (killed / ducklake.CATALOG).exists() else Counter()
-        want = _rows(undisturbed, table)
+    have = _records(killed) if (killed / ducklake.CATALOG).exists() else {}
+    for table, want in _records(undisturbed).items():
+        there = have.get(table, Counter())
         found.rows[table] = want.total()
-        found.lost[table] = (want - have).total()
-        found.repeated[table] = (have - want).total()
+        found.lost[table] = (want - there).total()
+        found.repeated[table] = (there - want).total()
     return found
 
 
-def _rows(lake: Path, table: str) -> Counter[str]:
+def _records(lake: Path) -> dict[str, Counter[str]]:
+    with ducklake.attach(lake) as con:
+        return {table: _rows(con, table) for table in _FLEET}
+
+
+def _rows(con: duckdb.DuckDBPyConnection, table: str) -> Counter[str]:
     """Give the final records; what an idle pack showed provisionally depends on wall time."""
     final = "WHERE NOT provisional" if "provisional" in {c.name for c in TABLES[table]} else ""
     # Text has every digit of a float and equals itself where NaN does not.
     sql = f"SELECT held::VARCHAR FROM (SELECT * EXCLUDE (precedence) FROM raw.{table} {final}) held"
-    with ducklake.attach(lake) as con:
-        return Counter(row[0] for row in con.execute(sql).fetchall())
+    return Counter(row[0] for row in con.execute(sql).fetchall())
 
 
-def _spawn(work: Path, command: Sequence[str], epoch_s: float) -> subprocess.Popen[bytes]:
+def start_flow(work: Path, command: Sequence[str], epoch_s: float) -> ForkServerProcess:
+    """Start the flow `command`, a module and its arguments after the directory."""
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, *command[:2], str(work), *command[2:], "--epoch", str(epoch_s)], stdout=log, stderr=log
-        )
+    return start(command[0], [str(work), *command[1:], "--epoch", str(epoch_s)], work / "log")
 
 
-def _wait_for_moment(child: subprocess.Popen[bytes], work: Path, draw: random.Random, epoch_s: float) -> None:
+def _wait_for_moment(child: ForkServerProcess, work: Path, draw: random.Random, epoch_s: float) -> None:
     """Wait for a drawn moment: while it starts, at any time, or as soon as an epoch has become a pending file."""
     kinds = ["start", "any", "pending", "pending", "pending"] if epoch_s < 1 else ["start", "any", "any", "any"]
     kind = draw.choice(kinds)
@@ -117,7 +127,7 @@ def _pending(work: Path) -> set[str]:
     return {p.name for form in ("lake/pending/*/*.arrows", "sealed/*") for p in work.glob(form)}
 
 
-def _until(child: subprocess.Popen[bytes], seconds: float, happened: Callable[[], bool]) -> None:
+def _until(child: ForkServerProcess, seconds: float, happened: Callable[[], bool]) -> None:
     end = time.monotonic() + seconds
-    while time.monotonic() < end and child.poll() is None and not happened():
+    while time.monotonic() < end and child.exitcode is None and not happened():
         time.sleep(0.0005)
