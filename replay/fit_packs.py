@@ -11,6 +11,7 @@ from pathlib import Path
 from replay.fit import bmw_i3, borrow, generic, leaf, lg_hg2
 from replay.fit.rc import Tables
 from replay.fit.render import PackSpec, render
+from schemas.checked import ConfigError
 from schemas.pack import PACKS_DIR, parse_pack
 
 
@@ -55,8 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         try:
             spec = known[name]()
-        except OSError as missing:
-            print(f"{name} needs {missing.filename or missing}, which cannot be read", file=sys.stderr)
+        except (OSError, ConfigError) as missing:
+            print(f"{name} cannot be fitted: {missing}", file=sys.stderr)
             return 2
         text = render(spec)
         parse_pack(text.encode(), name, f"{name}.toml")

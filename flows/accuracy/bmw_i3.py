@@ -13,7 +13,7 @@ from flows.accuracy.drives import Drive, SocRow, covered_pct, estimated, pooled_
 from operators.kernels.estimate import EstimateConfig
 from replay.fit import bmw_i3
 from replay.fit.rc import fitted
-from replay.fit.read import charge_ah, columns
+from replay.fit.read import charge_ah
 from schemas.pack import PackModel, load_pack
 
 _START = EstimateConfig(initial_soc=0.5, initial_soc_std=0.3)
@@ -24,11 +24,12 @@ _CURRENT_SHARE = 0.005  # error of the current sensor
 Floats = NDArray[np.float64]
 
 
-def figures(data: Path) -> dict[str, float]:
-    """Give every figure of this set by name."""
+def figures(data: Path, notes: list[str]) -> dict[str, float]:
+    """Give every figure of this set by name; what is not understood is told in `notes`."""
     found = {}
+    trips = _trips(data, notes)
     packs = _packs(data)
-    trips = _trips(data) if packs else []
+    trips = trips if packs else []
     rows = soc_bmw_i3(trips, packs)
     if rows:
         found["bmw_i3_soc_pooled_rmse_pct"] = pooled_rmse_pct(rows)
@@ -91,12 +92,12 @@ def _packs(data: Path) -> list[PackModel]:
     return [fits[at % 2] for at in range(len(runs))]
 
 
-def _trips(data: Path) -> list[Drive]:
+def _trips(data: Path, notes: list[str]) -> list[Drive]:
     """Read the trips in order of name, with the car's own SOC as truth."""
-    wanted = ("trip", "t_s", "pack_a", "pack_v", "batt_temp_c", "soc_pct")
-    c = columns(data / "bmw_i3_trips/bmw_i3_trips_10hz.parquet", wanted)
+    wanted = ("t_s", "pack_a", "pack_v", "batt_temp_c", "soc_pct")
+    c = bmw_i3.trips(data, notes)
     found = []
     for trip in sorted(set(c["trip"])):
-        t_s, current_a, volts, temp_c, soc_pct = (c[name][c["trip"] == trip] for name in wanted[1:])
+        t_s, current_a, volts, temp_c, soc_pct = (c[name][c["trip"] == trip] for name in wanted)
         found.append(Drive(str(trip), float(np.nanmean(temp_c)), t_s, current_a, volts, temp_c, soc_pct / 100))
     return found

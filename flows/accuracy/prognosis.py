@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from flows.prognosis import learn, rul, soh
-from flows.prognosis.charges import Charges, Floats, read_sets
+from flows.prognosis.charges import FOLDER, Charges, Floats, read_sets
 from flows.prognosis.features import LeakError, features
 from flows.prognosis.split import FOLDS, by_cell
 from flows.prognosis.transfer import gain
@@ -35,10 +35,18 @@ GOALS: dict[str, tuple[float, float]] = {
 }
 
 
-def figures(data: Path) -> dict[str, float]:
-    """Measure every set of cells that is there, with the seed of folds and trees; raises ConfigError."""
+def figures(data: Path, notes: list[str]) -> dict[str, float]:
+    """Measure every set of cells that is there, with the seed of folds and trees; raises ConfigError.
+
+    Files and sets that cannot be judged are told in `notes`.
+    """
     found = {"prognosis_seed": float(SEED)}
-    sets = {name: c for name, c in read_sets(data).items() if len(c.cells) >= _FEWEST_CELLS}
+    read = read_sets(data, notes=notes)
+    sets = {name: c for name, c in read.items() if len(c.cells) >= _FEWEST_CELLS}
+    notes += [
+        f"{FOLDER}: {name} left out, {len(read[name].cells)} of the {_FEWEST_CELLS} cells that folds need"
+        for name in sorted(read.keys() - sets.keys())
+    ]
     for name, charges in sets.items():
         said = name.lower().replace("-", "_")
         for inputs in _INPUTS.get(name, _OTHERS):

@@ -17,13 +17,15 @@ from flows.accuracy import bmw_i3, faults, gateway, leaf_cell, lg_hg2, offset, p
 from flows.accuracy.ev_faults import weak_cells
 from schemas.checked import ConfigError
 
-# Folder of recordings → its figures by name; the name ends in the unit.
-SETS: dict[str, Callable[[Path], dict[str, float]]] = {
+# Folder of recordings → its figures by name, which ends in the unit; what is not understood is added to the notes.
+SETS: dict[str, Callable[[Path, list[str]], dict[str, float]]] = {
     "lg_hg2": lg_hg2.figures,
     "leaf_cell": leaf_cell.figures,
     "bmw_i3_trips": bmw_i3.figures,
     "soh_features": prognosis.figures,
 }
+
+_OTHERS = ("ev_faults", "can_traces", "leaf_roadtrip")  # folders that are known; the last two have no figures
 
 # What a figure should be, (at least, at most), by pattern of its name; the first that fits.
 _GOALS: dict[str, tuple[float, float]] = {
@@ -58,6 +60,7 @@ _GOALS: dict[str, tuple[float, float]] = {
     "lg_hg2_left_out_m10c*_mean_rmse_pct": (0.0, 0.8),
     "lg_hg2_left_out_m10c*_worst_file_pct": (0.0, 1.6),
     "lg_hg2_twin_la92_*_rmse_mv": (0.0, 15.0),
+    "lg_hg2_twin_*_rmse_mv": (0.0, 28.0),  # harder cycles
     "lg_hg2_*interval_90_covers_pct": (85.0, 98.0),
     "bmw_i3_soc_pooled_rmse_pct": (0.0, 1.5),
     "bmw_i3_soc_worst_trip_pct": (0.0, 4.0),
@@ -76,6 +79,7 @@ _GOALS: dict[str, tuple[float, float]] = {
 def measure(data: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """Give every figure of the sets in `data`, and `incidents` by recorded car; raises ConfigError where none is.
 
+    `notes`, one line each, say what could not be scored, and why; they are not there where all could.
     `without` names sets to leave out, e.g. soh_features, whose models take three minutes to train.
     """
     present = [name for name in (*SETS, "ev_faults") if (data / name).is_dir() and name not in without]
@@ -90,10 +94,23 @@ def measure(data: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
         found |= offset.figures()
     with console.status("power of simulated packs …"):
         found |= pulses.figures()
+    known = {*SETS, *_OTHERS}
+    notes = [
+        f"{folder.name}: left out, folders of recordings are {', '.join(sorted(known))}"
+        for folder in sorted(data.iterdir())
+        if folder.is_dir() and folder.name not in known and not folder.name.startswith(".")
+    ]
     for name in present:
         with console.status(f"{name} …"):
-            found |= {"incidents": weak_cells(data)} if name == "ev_faults" else SETS[name](data)
-    return found
+            try:
+                made = {"incidents": weak_cells(data, notes)} if name == "ev_faults" else SETS[name](data, notes)
+            except ConfigError as wrong:
+                notes.append(f"{name}: left out, {wrong}")
+                continue
+        found |= made
+        if not any(made.values()) and not any(note.startswith(name) for note in notes):
+            notes.append(f"{name}: nothing in it that could be scored")
+    return found | ({"notes": notes} if notes else {})
 
 
 def goal(name: str) -> tuple[float, float] | None:
@@ -137,6 +154,8 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
             kept = "" if bounds is None or bounds[0] <= value <= bounds[1] else "missed"
             table.add_row(name, f"{value:.3g}", _told(bounds), kept)
     console.print(table)
+    for note in found.get("notes", ()):
+        console.print(f" not scored: {note}", soft_wrap=True)
     for car, lines in found.get("incidents", {}).items():
         console.print(f" {car}: " + ("; ".join(lines) or "no cell named"), soft_wrap=True)
 

@@ -58,19 +58,31 @@ class Charges:
         return np.asarray(np.arange(len(self)) - np.repeat(start, np.diff(np.r_[start, len(self)])))
 
 
-def read_sets(data: Path, only: Iterable[str] = ()) -> dict[str, Charges]:
+def read_sets(data: Path, only: Iterable[str] = (), notes: list[str] | None = None) -> dict[str, Charges]:
     """Read every set of cells in `data` (or in its folder soh_features) by column layout.
 
     A file is Parquet with dataset, cell, cycle, capacity (Ah) and any further columns of numbers, one row a cycle;
-    nothing depends on which cells are in it or on the number of files.  `only` names sets; raises ConfigError.
+    nothing depends on which cells are in it or on the number of files: what all of them have is read.  `only` names
+    sets; raises ConfigError, also for a file of another kind, or with `notes` leaves that out and tells it there.
     """
     folder = data / FOLDER if (data / FOLDER).is_dir() else data
     files = sorted(folder.glob("*.parquet"))
     if not files:
         msg = f"--data must be a directory with Parquet files of charges, or with {FOLDER}/ in it; got {data}"
         raise ConfigError(msg)
-    tables = [_read(file) for file in files]
-    columns = tuple(n for n in tables[0].column_names if n not in _WHO)
+    tables = []
+    for file in files:
+        try:
+            tables.append(_read(file))
+        except ConfigError as wrong:
+            if notes is None:
+                raise
+            notes.append(f"{FOLDER}/{file.name}: left out, {wrong}")
+    common = set.intersection(*(set(t.column_names) for t in tables)) if tables else set()
+    columns = tuple(n for n in (tables[0].column_names if tables else ()) if n in common and n not in _WHO)
+    if not columns:
+        msg = f"files of charges must have columns of numbers in common; got none ({folder})"
+        raise ConfigError(msg)
     table = pa.concat_tables([t.select([*_WHO, *columns]) for t in tables])
     dataset, cell = (np.asarray(table[k].to_pylist(), np.str_) for k in ("dataset", "cell"))
     name = np.array([set_of(d, c) for d, c in zip(dataset, cell, strict=True)])

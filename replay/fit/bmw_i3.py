@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from replay.fit import generic
 from replay.fit.rc import Priors, Run, Tables, fit, rmse_v
-from replay.fit.read import charge_ah, columns
+from replay.fit.read import charge_ah, of_folder
 from replay.fit.render import BREAK_CURRENT, PackSpec
 
 SERIES = 96
@@ -19,6 +21,18 @@ OCV_SOC = np.array([0, 0.03, 0.06, 0.1, *np.arange(0.15, 0.96, 0.05), 1.0])
 R_SOC = np.array([0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0])
 R_TEMP_C = np.array([-20.0, -10.0, 0.0, 10.0, 20.0, 30.0, 50.0])
 TAU_S = np.array([2.0, 20.0, 120.0, 800.0])
+COLUMNS = ("trip", "t_s", "pack_v", "pack_a", "soc_pct", "batt_temp_c")
+_FEWEST = 100  # rows of a trip
+
+
+def trips(data: Path, notes: list[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Read the columns of all trips whose SOC the car tells; the others are told in `notes`."""
+    c = of_folder(data / "bmw_i3_trips", COLUMNS, COLUMNS[:1], notes)
+    silent = [trip for trip in sorted(set(c["trip"])) if (~np.isnan(c["soc_pct"][c["trip"] == trip])).sum() < _FEWEST]
+    if notes is not None and silent:
+        notes.append(f"bmw_i3_trips: left out, SOC known in fewer than {_FEWEST} rows: {', '.join(silent)}")
+    rows = ~np.isin(c["trip"], silent)
+    return {name: column[rows] for name, column in c.items()}
 
 
 def read(data: Path) -> list[Run]:
@@ -26,9 +40,7 @@ def read(data: Path) -> list[Run]:
 
     SOC is charge moved over Q, shifted to the car's own SOC in the mean over a trip.
     """
-    c = columns(
-        data / "bmw_i3_trips/bmw_i3_trips_10hz.parquet", ("trip", "t_s", "pack_v", "pack_a", "soc_pct", "batt_temp_c")
-    )
+    c = trips(data)
     runs = []
     for trip in sorted(set(c["trip"])):
         rows = c["trip"] == trip
@@ -41,7 +53,7 @@ def read(data: Path) -> list[Run]:
 
 def capacities_ah(data: Path, least_swing: float = 0.03) -> list[float]:
     """Give, for each trip with that change of the car's own SOC, the charge moved over it."""
-    c = columns(data / "bmw_i3_trips/bmw_i3_trips_10hz.parquet", ("trip", "t_s", "pack_a", "soc_pct"))
+    c = trips(data)
     found = []
     for trip in sorted(set(c["trip"])):
         rows = (c["trip"] == trip) & ~np.isnan(c["soc_pct"])

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from replay.fit.rc import Priors, Run, Tables, fit, predict, rmse_v
-from replay.fit.read import columns
+from replay.fit.read import of_folder
 from replay.fit.render import PackSpec
+from schemas.checked import ConfigError
 from schemas.pack import PackGrid
 
 CAPACITY_AH = 2.778  # between 4.2 V and 2.8 V at C/20 and 25 °C
@@ -26,10 +27,15 @@ PRIORS = Priors(ocv_v=0.015, ocv_rough_v=0.0035)
 _CLOCK_ROWS, _CLOCK_EVERY = 900, 300  # over which the clocks of a recording are compared, and how often
 
 
-def read(data: Path, kind: str) -> dict[tuple[int, str], Run]:
-    """Read drive cycles whose kind starts with `kind` ("Mixed", "LA92"), by (ambient °C, test)."""
-    c = columns(data / "lg_hg2/lg_hg2_1hz.parquet", ("kind", "test", "ambient_c", "sec", "v", "i", "temp_c", "ah"))
-    of_kind = np.array([text.startswith(kind) for text in c["kind"]])
+COLUMNS = ("kind", "test", "ambient_c", "sec", "v", "i", "temp_c", "ah")  # of drive cycles
+TEXT = COLUMNS[:2]
+C20_COLUMNS = ("ambient_c", "status", "v", "ah", "i")  # of the C/20 discharge
+
+
+def read(data: Path, kind: str, *, exactly: bool = False) -> dict[tuple[int, str], Run]:
+    """Read drive cycles whose kind is `kind`, or starts with it ("Mixed", "LA92"), by (ambient °C, test)."""
+    c = of_folder(data / "lg_hg2", COLUMNS, TEXT)
+    of_kind = np.array([text == kind if exactly else text.startswith(kind) for text in c["kind"]])
     runs = {}
     for ambient in sorted(set(c["ambient_c"])):
         for test in sorted(set(c["test"][of_kind & (c["ambient_c"] == ambient)])):
@@ -41,8 +47,11 @@ def read(data: Path, kind: str) -> dict[tuple[int, str], Run]:
 
 def start(data: Path) -> Tables:
     """Give the C/20 discharge at 25 °C, raised by its own i·R, and resistances by Arrhenius (2500 K)."""
-    c = columns(data / "lg_hg2/lg_hg2_c20.parquet", ("ambient_c", "status", "v", "ah", "i"))
+    c = of_folder(data / "lg_hg2", C20_COLUMNS, ("status",))
     down = (c["ambient_c"] == 25) & (c["status"] == "DCH")  # noqa: PLR2004 - °C
+    if not down.any():
+        msg = f"the C/20 discharge must be there at 25 °C; got none ({data / 'lg_hg2'})"
+        raise ConfigError(msg)
     order = np.argsort(c["ah"][down])
     v = np.interp(OCV_SOC, 1 + c["ah"][down][order] / CAPACITY_AH, c["v"][down][order])
     v += 0.05 * -c["i"][down].mean()  # 50 mΩ in all
@@ -72,15 +81,16 @@ def spec(data: Path) -> PackSpec:
         ocv_source="measured",
         ocv_from="lg_hg2",
         tables=found,
-        heat_capacity_j_per_k=45.0,
-        loss_w_per_k=0.1,
+        heat_capacity_j_per_k=125.0,
+        loss_w_per_k=0.46,
         provenance={
             "capacity": "C/20 discharge at 25 °C, lg_hg2_c20; SOC = 1 + ah / 2.778 at every temperature",
             "ocv": "C/20 discharge at 25 °C, then fitted per temperature within 15 mV: slow polarisation is in it",
             "resistance": f"least squares on Mixed1-8, {rows} rows, every third; {_by_temperature(grid, mixed)}",
             "held_out": f"LA92, not fitted: {_by_temperature(grid, held_out)}; with v and i aligned in time: "
             f"{_by_temperature(grid, {k: aligned(grid, r) for k, r in held_out.items()})}",
-            "thermal": "48 g at 950 J/(kg K); loss typical of a cell in a chamber, assumed",
+            "thermal": "fitted to the temperatures of Mixed drives from 0 °C on (flows.accuracy.twin); holder and air "
+            "around count with the cell, whose own 48 g hold 46 J/K",
             "limits": "default profile; 2 C regeneration as recorded, 20 A as the data sheet; break current assumed",
         },
     )

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.accuracy.twin import drives_rmse_mv
+from flows.accuracy.twin import of_kind
 from flows.twin import read_profile
+from replay.fit import lg_hg2
 from schemas.arrow import SCHEMAS
 from schemas.checked import ConfigError
 from sinks.lake import LakeSink
@@ -92,7 +93,7 @@ def test_a_vehicle_that_nobody_knows_is_named(lake: Path, tmp_path: Path, ibms: 
 
 
 def test_a_cell_fitted_on_mixed_cycles_is_right_on_a_drive_that_was_not_fitted(data_dir: Path) -> None:
-    found = drives_rmse_mv(data_dir, "LA92")
+    found = of_kind(data_dir, "LA92", lg_hg2.read(data_dir, "Mixed"))
     assert set(found) == {0, 25, 40}
     assert found[25] < 13.0
     assert found[40] < 12.0

@@ -45,7 +45,7 @@ def test_power_is_compared_with_what_the_pulse_itself_shows(
     })  # fmt: skip
     (tmp_path / "leaf_cell").mkdir()
     pq.write_table(table, tmp_path / "leaf_cell" / "leaf_cell.parquet")
-    found = leaf_cell.figures(tmp_path)
+    found = leaf_cell.figures(tmp_path, [])
     assert {name.split("_sop_")[1].removesuffix("_mean_pct") for name in found if name.endswith("mean_pct")} == {
         f"25c_{way}_{s}s" for way, times in leaf_cell.TIMES_S.items() for s in times
     }

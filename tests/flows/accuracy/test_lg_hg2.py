@@ -7,6 +7,7 @@ import pytest
 
 from flows.accuracy.drives import SocRow
 from flows.accuracy.lg_hg2 import mean_rmse_pct, soc_lg_hg2
+from schemas.checked import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -35,5 +36,5 @@ def test_the_90_percent_interval_holds_the_truth_about_as_often_as_it_says(rows:
 
 
 def test_a_folder_without_the_recordings_says_what_it_misses(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="columns kind, test, ambient_c"):
+    with pytest.raises(ConfigError, match="columns kind, test, ambient_c"):
         soc_lg_hg2(tmp_path)

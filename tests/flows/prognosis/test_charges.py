@@ -79,3 +79,17 @@ def test_what_is_not_a_set_is_refused_in_one_line(tmp_path: Path) -> None:
         read_sets(tmp_path)
     with pytest.raises(ConfigError, match="--set must be one of A; got B"):
         read_sets(tmp_path, ["B"])
+
+
+def test_what_all_files_have_is_read_and_a_file_of_another_kind_stops_it_or_is_told(tmp_path: Path) -> None:
+    write(fading(3, 10), tmp_path, "FIRST")
+    write(fading(3, 10, seed=2), tmp_path, "SECOND")
+    second = sorted(tmp_path.glob("*.parquet"))[1]
+    pq.write_table(pq.read_table(second).drop_columns("noise").append_column("own", pa.array(np.ones(30))), second)
+    assert {name: c.columns for name, c in read_sets(tmp_path).items()} == {"FIRST": ("q",), "SECOND": ("q",)}
+    pq.write_table(pa.table({"dataset": ["x"]}), tmp_path / "other.parquet")
+    with pytest.raises(ConfigError, match="cell, cycle, capacity missing"):
+        read_sets(tmp_path)
+    notes: list[str] = []
+    assert set(read_sets(tmp_path, notes=notes)) == {"FIRST", "SECOND"}
+    assert [note.partition(",")[0] for note in notes] == ["soh_features/other.parquet: left out"]

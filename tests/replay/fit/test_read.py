@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from replay.fit.read import charge_ah, columns, stretches
+from replay.fit.read import charge_ah, columns, of_folder, stretches
+from schemas.checked import ConfigError
 
 
 def test_one_hour_of_charging_with_10_a_is_10_ah() -> None:
@@ -30,3 +31,25 @@ def test_columns_are_float64_with_nan_for_null_and_seconds_for_time(tmp_path: Pa
     assert read["v"][0] == 1
     assert np.isnan(read["v"][1])
     assert read["name"].tolist() == ["a", "b"]
+
+
+def test_a_folder_is_read_by_columns_whatever_its_files_are_called_and_however_their_lines_end(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"name": ["b"], "v": pa.array([2], pa.int16()), "more": [True]}), tmp_path / "z.parquet")
+    (tmp_path / "a.csv").write_bytes(b"v,comment,name\r\n1.5,x,a\r\n,y,c\r\n")
+    pq.write_table(pa.table({"other": [1]}), tmp_path / "other.parquet")
+    read = of_folder(tmp_path, ("name", "v"), ("name",))
+    assert read["name"].tolist() == ["a", "c", "b"]
+    np.testing.assert_array_equal(read["v"], [1.5, np.nan, 2.0])
+    assert read["v"].dtype == np.float64
+
+
+def test_a_file_that_is_not_what_its_columns_say_is_told_once_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("nothing")
+    (tmp_path / "bad.parquet").write_bytes(b"no")
+    (tmp_path / "words.csv").write_text("name,v\na,high\n")
+    notes: list[str] = []
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="a Parquet or CSV file with the columns name, v must be in"):
+            of_folder(tmp_path, ("name", "v"), ("name",), notes)
+    assert [note.partition(":")[0] for note in notes] == [f"{tmp_path.name}/bad.parquet", f"{tmp_path.name}/words.csv"]
+    assert "column v must be numbers; got string" in notes[1]
