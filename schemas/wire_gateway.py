@@ -163,10 +163,9 @@ def _told(message: Message, event: _Event, fields: _Fields) -> GatewayReport:
         raise RefusedError(UNKNOWN_KIND, f"what must be {accepted}; got {what!r:.80}", event.vehicle)
     if fields.text("vehicle") != event.vehicle:
         fields.refuse("vehicle", f"the message's key, {event.vehicle}")
-    t_ns = fields.whole("at_ns")
-    decided = what == DECISION
+    t_ns = fields.whole("at_ns", _I64)
     key = fields.text("key")
-    if decided and (not key or fields.truth("active") is None):
+    if what == DECISION and (not key or fields.truth("active") is None):
         fields.refuse("active" if key else "key", "given in a decision")
     return GatewayReport(
         **_who(message, event), what=what, t_ns=t_ns, end_ns=t_ns, model=fields.text("model"), text=fields.text("text"),

@@ -11,7 +11,7 @@ from confluent_kafka import Message
 
 from flows.kafka_run import store_name
 from schemas.ids import dead_letter_id
-from schemas.tables import KEYS, TABLES
+from schemas.tables import AGAIN, KEYS, TABLES
 from schemas.topics import OUTPUTS
 from sinks import ducklake
 from sinks.kafka_records import ids_in
@@ -97,7 +97,8 @@ def _read_lake(run: Run, feed: Feed, found: Holdings) -> None:
             names = {c.name for c in TABLES[table]}
             final = "NOT provisional" if "provisional" in names else "true"
             final = f"kind <> '{_EXPIRED}'" if table == "gaps" else final
-            drop = "precedence, src_offset, recv_ns" if table == "frames" else "precedence"  # where and when it came
+            drop = {"frames": "precedence, src_offset, recv_ns"}.get(table, "precedence")  # where and when it came
+            drop += ", recv_ns" if table in AGAIN else ""
             key = ", ".join((*KEYS[table], *({"revision"} & names)))
             # text has every digit of a float, and equals itself where NaN does not
             held = f"(SELECT * EXCLUDE ({drop}) FROM raw.{table} WHERE {final}) held"

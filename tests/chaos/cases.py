@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from flows.observe import METRICS
 from tests.chaos.account import Account, Feed, Holdings, compare, holdings, without
-from tests.chaos.feed import GROUPS, Feeder, Sent, feed
+from tests.chaos.feed import GROUPS, PIECE, REPORTS, Feeder, Sent, feed
 from tests.chaos.run import Run
 from tests.chaos.small_disk import filled, small_disk
 from tests.chaos.wall_clock import shifted_clock
@@ -48,7 +49,7 @@ class Suite:
 
     def feeder(self, run: Run, messages: Feed, seconds: float) -> Feeder:
         """Begin to send to a run."""
-        made = Feeder(self.cluster.bootstrap, run.topic("frames"), messages, seconds)
+        made = Feeder(self.cluster.bootstrap, run.topic("frames"), run.topic("gateways"), messages, seconds)
         self._feeders.append(made)
         made.start()
         return made
@@ -87,6 +88,9 @@ class Suite:
         found = holdings(run, messages)
         for table in ("windows", "states", "sessions", "incidents", "gaps", "dead_letters"):
             assert any(k[0] == f"topic {table}" for k in found.rows), f"no {table}: that proves nothing"
+        told = Counter(k[0] for k in found.keys)
+        assert told["lake gateway_reports"] == REPORTS - len(range(0, REPORTS, 4)), told
+        assert told["lake black_box_frames"] == PIECE * len(range(0, REPORTS, 4)), told
         return found
 
     def account(self, run: Run) -> Account:

@@ -1,4 +1,4 @@
-"""What a chaos run reads: deterministic frames of a small fleet, messages of every bad kind, sent at a pace."""
+"""What a chaos run reads: deterministic frames of a small fleet, what its gateways say, messages of every bad kind."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ import orjson
 import pyarrow as pa
 from confluent_kafka import Producer
 
+from edge.outbox import URGENT, Record
+from edge.records import Kept, told_record
+from edge.retention import BLACKBOX
+from edge.uplink import encode, headers
 from flows.kafka_send import messages_of
 from schemas.frames import FrameBlock
 from schemas.wire_arrow import ARROW, encode_arrow
@@ -25,6 +29,8 @@ GROUPS = 4  # partitions of the frames topic; a group's packs lie in one
 BLOCKS = 400
 BLOCK_S = 20  # of the fleet's time
 MAX_BYTES = 65_536  # of a message, as the runs are told
+REPORTS = 40  # of gateways, spread over a feed; every fourth is a piece of a black box
+PIECE = 25  # frames of one
 _CLOSING_S = 3600  # silence before the frames that close every window
 
 
@@ -132,9 +138,24 @@ def _poison(group: int) -> Iterator[Sent]:
         yield Sent(f"bad-{i}/{why}", None if i % 4 == 0 else name.encode(), value, headers + odd, (), why)
 
 
+def report(number: int) -> Sent:
+    """Give what a gateway says beside frames."""
+    vehicle, at_ns = f"P0-{number % PACKS}", T0_NS + number * 10**9
+    if number % 4:
+        alert = {"kind": "alert", "number": number, "at_ns": at_ns, "text": f"alert {number}"}
+        kept = told_record(alert, vehicle)
+    else:
+        payload, kind = encode(made.frames(range(PIECE), names=(vehicle,)))
+        kept = Kept(BLACKBOX, f"piece-{number}", at_ns, at_ns, payload, kind, f"trip {at_ns} piece 0 last")
+    record = Record(number, kept.kind, kept.id, at_ns, at_ns, kept.content_type, kept.payload, kept.subject)
+    return Sent(f"report-{number}", vehicle.encode(), kept.payload, headers(URGENT, record, vehicle))
+
+
 @dataclass
 class Feeder:
     """Sends a feed into a topic over `seconds`, in a thread; what brokers have not taken is sent when they are back.
+
+    Reports of gateways go to a topic of their own, spread over the feed.
 
     Messages carry the time at which they are sent: a broker that was killed forgets an idempotent producer whose last
     message is stamped more than a day ago (producer.id.expiration.ms), and would take a message twice.
@@ -142,6 +163,7 @@ class Feeder:
 
     bootstrap: str
     topic: str
+    gateways: str
     messages: Sequence[Sequence[Sent]]
     seconds: float
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -180,10 +202,13 @@ class Feeder:
         client = {"bootstrap.servers": self.bootstrap, "enable.idempotence": True, "message.timeout.ms": 0}
         producer = Producer(client | {"linger.ms": 5, "log_level": 0})
         parts, began, longest = self.messages, time.monotonic(), max(map(len, self.messages))
+        due = {k * longest // REPORTS: k for k in range(REPORTS)}
         for at in range(longest):
+            if at in due:
+                self._produce(producer, self.gateways, 0, due[at], report(due[at]))
             for partition, messages in enumerate(parts):
                 if at < len(messages):
-                    self._produce(producer, partition, at, messages[at])
+                    self._produce(producer, self.topic, partition, at, messages[at])
             producer.poll(0)
             if not self._going.is_set():
                 producer.flush()
@@ -194,12 +219,12 @@ class Feeder:
         while producer.flush(1.0) and not self._stopped.is_set():
             pass
 
-    def _produce(self, producer: Producer, partition: int, offset: int, one: Sent) -> None:
+    def _produce(self, producer: Producer, topic: str, partition: int, offset: int, one: Sent) -> None:
         def placed(error: Any, message: Any) -> None:
             # None: a broker that had it already, before it was killed, does not say where; the next one's place tells
             if error is not None or message.offset() not in {offset, None}:
                 got = error or message.offset()
-                self._failed.append(f"{one.label} must be at {partition}/{offset} of {self.topic}; got {got}")
+                self._failed.append(f"{one.label} must be at {partition}/{offset} of {topic}; got {got}")
 
         headers: Any = one.headers
-        producer.produce(self.topic, one.value, one.key, partition, placed, headers=headers)
+        producer.produce(topic, one.value, one.key, partition, placed, headers=headers)

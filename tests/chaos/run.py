@@ -181,6 +181,7 @@ class Run:
         )
         try:
             places = [TopicPartition(self.topic("frames"), p) for p in range(GROUPS)]
+            places.append(TopicPartition(self.topic("gateways"), 0))
             ends = [reader.get_watermark_offsets(p, 10)[1] for p in places]
             return [max(p.offset, 0) for p in reader.committed(places, 10)] == ends
         finally:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from edge.cloud_limits import OLDER, Judged
 from edge.outbox import JSON, URGENT, Record
 from edge.records import Kept, order_record, start_record, told_record
-from edge.retention import BLACKBOX, DROPPED
+from edge.retention import BLACKBOX, DROPPED, INCIDENT
 from edge.uplink import encode, headers
 from schemas.arrow import to_arrow
 from schemas.events import DeadLetter, GatewayReport, Rows
@@ -104,6 +104,7 @@ def decision(**changed: Any) -> Kept:
         (decision(value="4.3"), "wrong_type", "value must be a number; got '4.3'"),
         (decision(value=True), "wrong_type", "value must be a number; got True"),
         (decision(at_ns=2**63), "wrong_type", "at_ns must be a whole number of 64 bits; got 9223372036854775808"),
+        (decision(at_ns=None), "wrong_type", "at_ns must be a whole number of 64 bits; got None"),
         (decision(at_ns=1.5), "wrong_type", "at_ns must be a whole number; got 1.5"),
         (decision(active=None), "wrong_type", "active must be given in a decision; got None"),
         (decision(active=1), "wrong_type", "active must be true or false; got 1"),
@@ -127,6 +128,18 @@ def test_what_is_no_report_is_refused_and_its_neighbours_are_not(kept: Kept, rea
     (letter,) = (one for one in out if isinstance(one, DeadLetter))
     assert (letter.reason, letter.offset, letter.payload) == (reason, 2, kept.payload)
     assert detail in letter.detail
+
+
+_JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists)
+_NAMES = st.sampled_from([*json.loads(decision().payload), *ABOUT, "sequence", "result", "records", "why"])
+
+
+@given(changed=st.dictionaries(_NAMES, _JSON, max_size=3), kind=st.sampled_from([INCIDENT, DROPPED]))
+def test_whatever_a_message_says_becomes_one_record_that_the_lake_takes(changed: dict[str, Any], kind: str) -> None:
+    (made,) = decode_gateways([said(decision(**changed)._replace(kind=kind))], Decoder())
+    assert isinstance(made, GatewayReport | DeadLetter)
+    ((_, batch),) = to_arrow([made], MADE_BY)  # type: ignore[misc]
+    batch.validate(full=True)
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff", b"x" * 200])
