@@ -160,12 +160,12 @@ def kafka_init(
 
 @kafka_app.command("send")
 def kafka_send(
-    files: Annotated[list[Path], typer.Argument(help="Files of `ibms simulate` or `ibms replay --frames`.")],
+    files: Annotated[list[Path], typer.Argument(help="Files of frames, or folders of gateways' uplinks.")],
     config: Config,
     encoding: Annotated[str, typer.Option(help="arrow or json.")] = "arrow",
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Frames of a pack in one message.")] = 10,
 ) -> None:
-    """Send recorded or simulated frames to the frames topic, as gateways do."""
+    """Send recorded or simulated frames, or what a gateway left in a folder, to the topics, as gateways do."""
     from flows.kafka_send import run_send  # noqa: PLC0415 - see demo
 
     run_send(config, files, encoding, frames)

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer
 
+from edge.outbox import LIVE as LANE_LIVE
+from edge.outbox import URGENT, Record
+from edge.retention import FRAMES, INCIDENT
+from edge.uplink import FileUplink, encode, headers
 from flows.kafka_admin import run_init
-from flows.kafka_send import messages_of, run_send
+from flows.kafka_send import left_in, messages_of, run_send
 from replay.frames_file import read_frames, write_frames
 from schemas.checked import ConfigError
 from schemas.frames import FrameBlock
@@ -19,6 +23,7 @@ from schemas.wire_arrow import ARROW
 from schemas.wire_json import JSON
 from tests.support.broker import Cluster
 from tests.support.frames import frames
+from tests.support.kafka_account import messages
 
 VEHICLES, ROWS = 3, 25
 
@@ -69,6 +74,46 @@ def test_a_file_arrives_on_a_real_broker(kafka: Cluster, tmp_path: Path, capsys:
         got += part
     reader.close()
     assert sorted(got) == sorted(rows_of([b for b in read_frames(tmp_path / "f.parquet") if isinstance(b, FrameBlock)]))
+
+
+def test_what_a_gateway_left_in_a_folder_arrives_as_it_would_have_sent_it(
+    kafka: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, up = tmp_path / "fleet.toml", FileUplink(tmp_path / "up", "V1")
+    config.write_text(f'[kafka]\nbootstrap = "{kafka.bootstrap}"\nprefix = "left."\n')
+    run_init(config, dry_run=False)
+    capsys.readouterr()
+    payload, kind = encode(frames([0, 1], names=("V1",)))
+    told = Record(1, INCIDENT, "one", 5, 5, "application/json", b"{}", "decision on")
+    wanted = {"frames": (LANE_LIVE, Record(0, FRAMES, "f", 3, 4, kind, payload)), "gateways": (URGENT, told)}
+    for lane, record in wanted.values():
+        assert up.send(lane, record)
+    (tmp_path / "up" / "urgent" / "half.new").write_bytes(b"{")
+    run_send(config, [tmp_path / "up"], "arrow", 10)
+    said = [f"1 messages of gateways → left.{role}\n" for role in wanted]
+    assert capsys.readouterr().out == "".join(said)
+    for role, (lane, record) in wanted.items():
+        (one,) = messages(kafka, f"left.{role}")
+        assert (one.key(), one.value(), one.headers()) == (b"V1", record.payload, headers(lane, record, "V1"))
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"nothing", "urgent/1 must be a message that a gateway's uplink wrote; got "),
+        (
+            b'{"key": "V", "topic": "commands", "headers": {}}\n',
+            "must be for frames, .*; got 'commands'",
+        ),
+        (None, "FILES must be files of frames, or a folder that a gateway's uplink wrote; got "),
+    ],
+)
+def test_a_folder_of_something_else_is_one_clear_line(tmp_path: Path, content: bytes | None, error: str) -> None:
+    (tmp_path / "urgent").mkdir()
+    if content is not None:
+        (tmp_path / "urgent" / "1").write_bytes(content)
+    with pytest.raises(ConfigError, match=error):
+        list(left_in(tmp_path))
 
 
 def test_a_topic_that_is_not_there_is_one_clear_line(kafka: Cluster, tmp_path: Path) -> None:
