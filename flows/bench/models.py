@@ -21,6 +21,8 @@ from operators.kernels import trees
 
 SET, INPUTS, SEED = "XJTU", "count", 1
 AHEAD = 50  # charges, over which a direction is asked
+FARTHER = (1, 100, 200)  # and over others: from one test to the next it is that of the tests' own noise
+_AROUND = 15  # charges: the median around each is the best that anyone could say of its capacity
 MOVED = 0.01  # SOH: twice what a capacity test repeats to; a smaller change has no direction that anyone measured
 _BATCH = 1024
 _ROUNDS = 50
@@ -41,11 +43,9 @@ def models(data: Path) -> dict[str, Any]:
     """
     charges = read_sets(data, [SET])[SET]
     job, fold = soh.task(charges, INPUTS), by_cell(charges, SEED)
-    down = _direction(np.linspace(1.0, 0.0, len(charges)), charges)
-    found: dict[str, Any] = {
-        "models_seed": float(SEED), "models_watts_per_core": WATTS, "always_down_mda": down[0],
-        "always_down_moved_mda": down[1], "always_down_between_references_mda": down[2], "references": down[3],
-    }  # fmt: skip
+    found: dict[str, Any] = {"models_seed": float(SEED), "models_watts_per_core": WATTS}
+    found |= {f"always_down_{k}": v for k, v in directions(-np.arange(len(charges), dtype=float), charges).items()}
+    found |= {f"smoothed_capacity_{k}": v for k, v in directions(_around(charges), charges).items()}
     kinds: dict[str, Callable[[], tuple[Floats, Any]]] = {
         "line": lambda: _line(job, fold),
         "trees": lambda: _trees(job, fold),
@@ -58,12 +58,9 @@ def models(data: Path) -> dict[str, Any]:
             predicted, payload = run()
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:  # a process that does nothing else
             served = process.submit(_serve, kind, payload, job.x[:_BATCH]).result()
-        mda, moved, referred, _ = _direction(predicted, charges)
         found[f"model_{kind}"] = {
             "mape_pct": soh.mape_pct(predicted, job.soh),
-            "mda": mda,
-            "mda_where_moved": moved,
-            "mda_between_references": referred,
+            **directions(predicted, charges),
             "train_five_folds_cpu_s": spent["cpu_s"],
             "train_five_folds_j": spent["energy_j"],
             **({"train_five_folds_rapl_j": spent["rapl_package_j"]} if "rapl_package_j" in spent else {}),
@@ -73,18 +70,36 @@ def models(data: Path) -> dict[str, Any]:
     return found
 
 
-def _direction(predicted: Floats, charges: Charges) -> tuple[float, float, float, float]:
-    """Say how often a change has the right sign, and count the last of three kinds.
+def directions(predicted: Floats, charges: Charges) -> dict[str, float]:
+    """Say how often a change of capacity has the right sign, mean directional accuracy (MDA), over these changes.
 
-    Over AHEAD charges, of all; of those where capacity moved; and from each reference to the next, which is where the
-    steady capacity has moved by more than a test repeats to: as many charges apart as that takes.
+    Over AHEAD charges, of all; of those where capacity moved; from each reference to the next, which is where the
+    steady capacity has moved by more than a test repeats to: as many charges apart as that takes; and over FARTHER.
     """
-    at = np.flatnonzero(charges.cell[AHEAD:] == charges.cell[:-AHEAD])
-    truth, said = (v[at + AHEAD] - v[at] for v in (charges.soh, predicted))
-    right, moved = np.sign(truth) == np.sign(said), np.abs(truth) > MOVED
+    right, moved = _right(predicted, charges, AHEAD)
     referred = [_between_references(charges.soh[of], predicted[of]) for of in _cells(charges)]
-    rights = np.concatenate(referred)
-    return float(right.mean()), float(right[moved].mean()), float(rights.mean()), float(rights.size)
+    return {
+        "mda": float(right.mean()),
+        "mda_where_moved": float(right[moved].mean()) if moved.any() else np.nan,
+        "mda_between_references": float(np.concatenate(referred).mean()),
+        **{f"mda_over_{far}": float(_right(predicted, charges, far)[0].mean()) for far in FARTHER},
+    }
+
+
+def _right(predicted: Floats, charges: Charges, ahead: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Say of each change over `ahead` charges of a cell whether its sign is right, and whether capacity moved."""
+    at = np.flatnonzero(charges.cell[ahead:] == charges.cell[:-ahead])
+    truth, said = (v[at + ahead] - v[at] for v in (charges.soh, predicted))
+    return np.sign(truth) == np.sign(said), np.abs(truth) > MOVED
+
+
+def _around(charges: Charges) -> Floats:
+    """Give the median of the capacities (N,) measured around each charge of its cell, later ones too."""
+    out = np.empty_like(charges.soh)
+    for of in _cells(charges):
+        padded = np.pad(charges.soh[of], _AROUND // 2, mode="edge")
+        out[of] = np.median(np.lib.stride_tricks.sliding_window_view(padded, _AROUND), axis=1)
+    return out
 
 
 def _cells(charges: Charges) -> list[NDArray[np.int64]]:

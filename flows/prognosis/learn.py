@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flows.prognosis.blend import Blend, Interval, predict
 from flows.prognosis.charges import Floats
 from flows.prognosis.split import Fold
-from operators.kernels.smooth import Smooth, scaled
+from operators.kernels.smooth import Smooth, scaled, value
 from operators.kernels.trees import Trees
 
 # Settings are fixed on three quarters of the public cells; CHANGELOG and the README beside say what was tried.
@@ -32,6 +32,7 @@ TREES: dict[str, Any] = {
 ROUNDS = 250
 PER_CELL = 200  # rows to learn from: neighbours say the same, and one long life must not outweigh many short ones
 _CENTRES = 600
+_NEAR = 0.05  # of log cycles left: a smaller error weighs a row no more than this
 _GAIN_ROUNDS = 120
 _GAIN_POWER = 0.25  # relevance grows with the gain of trees that split on an input, but slowly
 _LEAST_RELEVANCE = 0.25
@@ -42,48 +43,62 @@ _BINS = 5
 LEVEL = 0.9
 
 Cells = NDArray[np.int32]
+Rows = NDArray[np.int64]
 FitPredict = Callable[
     [Floats, Floats, Cells, Floats, int], Floats
 ]  # inputs, targets, cells, inputs to predict at, seed
 
 
 @dataclass(frozen=True, slots=True)
-class Smoothness:
-    """How far the smooth functions reach from a row that they saw, and what the trees learn beside the target."""
+class SmoothConfig:
+    """How far a smooth function reaches from a row that it saw, and whether it is a mean or a middle."""
 
-    lengths: tuple[float, float] = (1.5, 1.0)  # times the root of the number of inputs: even relevance, gain's
+    length: float  # times the root of the number of inputs
     ridge: float = 1e-5  # a row: what a target has of chance
-    over_first: bool = False  # more trees learn the target less the first input, which steps cannot follow
+    again: int = 0  # times that rows are weighted by what they were off, and fitted again
 
 
-OF_HEALTH = Smoothness()
-# What ends a life is only partly to be seen: smoother.  Its first input is the logarithm of the cycles so far.
-OF_LIFE = Smoothness(ridge=1e-4, over_first=True)
+EVEN, BY_GAIN = SmoothConfig(1.5), SmoothConfig(1.0)  # all inputs count alike, or as the trees found
+LIFE = SmoothConfig(1.0, ridge=1e-4, again=3)
 
 
-def fit(x: Floats, y: Floats, cell: Cells, seed: int, smoothness: Smoothness = OF_HEALTH) -> Blend:
-    """Fit both kinds to inputs (N, F) and targets (N,) of cells (N,)."""
+def fit(x: Floats, y: Floats, cell: Cells, seed: int) -> Blend:
+    """Fit both kinds to inputs (N, F) and targets (N,) of cells (N,), such as health."""
     rows = thin(cell)
     x, y, cell = x[rows], y[rows], cell[rows]
-    data = xgb.DMatrix(x, label=y)
-    trees = fit_trees(x, y, seed)
-    even = np.ones(x.shape[1])
-    smooth = tuple(
-        fit_smooth(x, y, cell, relevance, length, seed, smoothness.ridge)
-        for relevance, length in zip((even, _relevance(data, seed)), smoothness.lengths, strict=True)
-    )
-    if not smoothness.over_first:
-        return Blend(trees, smooth)
-    return Blend(trees, smooth, fit_trees(x, y - x[:, 0], seed))
+    trees = _grow(x, y, seed)
+    even = fit_smooth(x, y, cell, np.ones(x.shape[1]), seed, EVEN)
+    return Blend(flat(trees), (even, fit_smooth(x, y, cell, _relevance(trees, x.shape[1]), seed, BY_GAIN)))
+
+
+def fit_life(x: Floats, y: Floats, cell: Cells, seed: int) -> Blend:
+    """Fit both kinds to the middle of logarithms of cycles left (N,); the first input is that of the cycles so far.
+
+    What ends a life is only partly to be seen, and a few die unlike all others: a mean would follow these.  Rows that
+    the smooth function does not explain count less in the trees too.
+    """
+    rows = thin(cell)
+    x, y, cell = x[rows], y[rows], cell[rows]
+    first = _grow(x, y, seed, rounds=_GAIN_ROUNDS)
+    smooth = fit_smooth(x, y, cell, _relevance(first, x.shape[1]), seed, LIFE)
+    trees = _grow(x, y, seed, weight=_by_error(y - value(smooth, x)))
+    over_first = _grow(x, y - x[:, 0], seed, objective="reg:absoluteerror", colsample_bytree=0.2)
+    return Blend(flat(trees), (smooth,), flat(over_first))
+
+
+def _grow(
+    x: Floats, y: Floats, seed: int, weight: Floats | None = None, rounds: int = ROUNDS, **other: object
+) -> xgb.Booster:
+    return xgb.train({**TREES, "seed": seed, **other}, xgb.DMatrix(x, label=y, weight=weight), rounds)
 
 
 def fit_trees(x: Floats, y: Floats, seed: int) -> Trees:
     """Boost trees on inputs (N, F) and targets (N,)."""
-    return flat(xgb.train({**TREES, "seed": seed}, xgb.DMatrix(x, label=y), ROUNDS))
+    return flat(_grow(x, y, seed))
 
 
 def flat(trained: xgb.Booster) -> Trees:
-    """Give what XGBoost trained as arrays, for squared error and inputs that are numbers."""
+    """Give what XGBoost trained as arrays, for squared or absolute error and inputs that are numbers."""
     said = orjson.loads(bytes(trained.save_raw("json")))["learner"]
     trees = said["gradient_booster"]["model"]["trees"]
     first = np.cumsum([0, *(len(t["left_children"]) for t in trees)])
@@ -107,6 +122,12 @@ def flat(trained: xgb.Booster) -> Trees:
     )
 
 
+def _by_error(off: Floats) -> Floats:
+    """Give weights (N,), 1 in the mean, with which squares of errors `off` (N,) count as their size does."""
+    weight = 1.0 / np.maximum(np.abs(off), _NEAR)
+    return np.asarray(weight / weight.mean())
+
+
 def thin(cell: Cells) -> NDArray[np.int64]:
     """Give rows of each cell (N,), evenly over its life and at most about PER_CELL."""
     kept = []
@@ -117,11 +138,10 @@ def thin(cell: Cells) -> NDArray[np.int64]:
     return np.sort(np.concatenate(kept))
 
 
-def _relevance(data: xgb.DMatrix, seed: int) -> Floats:
-    """Say how much each input (F,) matters, by the gain of trees that split on it; 1 in the square mean."""
-    trees = xgb.train({**TREES, "seed": seed}, data, _GAIN_ROUNDS)
-    gain = np.zeros(data.num_col())
-    for name, total in trees.get_score(importance_type="total_gain").items():
+def _relevance(trees: xgb.Booster, inputs: int) -> Floats:
+    """Say how much each of F `inputs` matters, by the gain of first trees that split on it; 1 in the square mean."""
+    gain = np.zeros(inputs)
+    for name, total in trees[:_GAIN_ROUNDS].get_score(importance_type="total_gain").items():
         gain[int(name[1:])] = np.mean(total)
     if not gain.any():
         return np.ones(gain.size)
@@ -130,13 +150,13 @@ def _relevance(data: xgb.DMatrix, seed: int) -> Floats:
     return np.asarray(relevance, np.float64)
 
 
-def fit_smooth(
-    x: Floats, y: Floats, cell: Cells, relevance: Floats, length: float, seed: int, ridge: float = OF_HEALTH.ridge
-) -> Smooth:
+def fit_smooth(x: Floats, y: Floats, cell: Cells, relevance: Floats, seed: int, cfg: SmoothConfig) -> Smooth:
     """Fit radial functions around some of the rows, and a plane, by ridge regression.
 
     Each cell may be off by a constant of its own, which is fitted along and forgotten (a random intercept: Laird and
-    Ware, "Random-effects models for longitudinal data", 1982).
+    Ware, "Random-effects models for longitudinal data", 1982).  For a middle, rows are weighted by what they
+    were off and fitted again (Holland and Welsch, "Robust regression using iteratively reweighted
+    least-squares", 1977).
     """
     with np.errstate(all="ignore"):
         known = np.where(np.isnan(x).all(axis=0), 0.0, x)
@@ -144,27 +164,42 @@ def fit_smooth(
         low, high = np.nanquantile(known, _TAILS, axis=0)
     width = np.where(high - low > 1e-12, (high - low) / 3.3, np.inf)  # noqa: PLR2004 - see _TAILS
     spread = max(float(np.sqrt((relevance[np.isfinite(width)] ** 2).sum())), 1.0)
-    length *= spread
+    length = cfg.length * spread
     picked = np.random.default_rng(seed).choice(len(x), min(_CENTRES, len(x)), replace=False)
     centres = scaled(x[picked], middle, width, relevance)
     strength, axes = np.linalg.eigh(_radial(centres, centres, length))
     keep = strength > 1e-6 * strength[-1]
     turn = axes[:, keep] / np.sqrt(strength[keep])
-    plane, mean = _PLANE / spread, float(y.mean())
-    size = int(keep.sum()) + x.shape[1] + 1
-    gram, moment = np.zeros((size, size)), np.zeros(size)
-    for one in np.unique(cell):
-        rows = cell == one
+    plane = _PLANE / spread
+    cells, parts = [np.flatnonzero(cell == one) for one in np.unique(cell)], []
+    for rows in cells:
         z = scaled(x[rows], middle, width, relevance)
-        part = np.column_stack([_radial(z, centres, length) @ turn, plane * z, np.ones(len(z))])
-        off = y[rows] - mean
-        shared = _OF_CELL / (1.0 + _OF_CELL * len(z))
-        gram += part.T @ part - shared * np.outer(part.sum(axis=0), part.sum(axis=0))
-        moment += part.T @ off - shared * part.sum(axis=0) * off.sum()
-    gram[np.diag_indices(size)] += ridge * len(x)
-    beta = np.linalg.solve(gram, moment)
-    weight, slope = turn @ beta[: turn.shape[1]], plane * beta[turn.shape[1] : -1]
-    return Smooth(middle, width, relevance, centres, length, weight, slope, mean + float(beta[-1]))
+        parts.append(np.column_stack([_radial(z, centres, length) @ turn, plane * z, np.ones(len(z))]))
+    beta, mean, weight = np.zeros(0), 0.0, np.ones(len(y))
+    for _ in range(1 + cfg.again):
+        if beta.size:
+            off = np.concatenate([y[rows] - mean - part @ beta for rows, part in zip(cells, parts, strict=True)])
+            weight[np.concatenate(cells)] = _by_error(off)
+        mean = float(np.average(y, weights=weight))
+        beta = _ridge(cells, parts, y - mean, weight, cfg.ridge * len(x))
+    radial, slope = turn @ beta[: turn.shape[1]], plane * beta[turn.shape[1] : -1]
+    return Smooth(middle, width, relevance, centres, length, radial, slope, mean + float(beta[-1]))
+
+
+def _ridge(cells: list[Rows], parts: list[Floats], y: Floats, weight: Floats, ridge: float) -> Floats:
+    """Give the weights of terms (M,) that fit y (N,), of `cells` with terms `parts`, each cell off by what it is."""
+    size = parts[0].shape[1]
+    gram, moment = np.zeros((size, size)), np.zeros(size)
+    for rows, part in zip(cells, parts, strict=True):
+        root = np.sqrt(weight[rows])
+        terms, target = part * root[:, None], y[rows] * root
+        gram += terms.T @ terms
+        total, of_cell = weight[rows].sum(), root @ terms
+        shared = _OF_CELL / (1.0 + _OF_CELL * total)
+        gram -= shared * np.outer(of_cell, of_cell)
+        moment += terms.T @ target - shared * of_cell * (root @ target)
+    gram[np.diag_indices(size)] += ridge
+    return np.asarray(np.linalg.solve(gram, moment))
 
 
 def _radial(a: Floats, b: Floats, length: float) -> Floats:

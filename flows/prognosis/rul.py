@@ -114,7 +114,7 @@ def fit(job: Lives, known: NDArray[np.bool_], seed: int) -> LifeFit:
     """Fit log cycles left on the looks `known` (N,)."""
     fleet = fleet_of(job, known)
     x = inputs_of(job, fleet)
-    return LifeFit(fleet, learn.fit(x[known], np.log(job.left[known]), job.cell[known], seed, learn.OF_LIFE))
+    return LifeFit(fleet, learn.fit_life(x[known], np.log(job.left[known]), job.cell[known], seed))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -54,7 +54,7 @@ def carry(target: Lives, known: NDArray[np.bool_], name: str, source: Lives, see
     Beside it stands what the few lives say alone: either is off in its own way.
     """
     eol = rul.fleet_of(source, np.ones(len(source.cell), np.bool_)).eol_soh
-    blend = learn.fit(histories(source, eol), np.log(source.left), source.cell, seed, learn.OF_LIFE)
+    blend = learn.fit_life(histories(source, eol), np.log(source.left), source.cell, seed)
     own = rul.fit(target, known, seed)
     said = blended.predict(blend, histories(target, own.fleet.eol_soh)[known])
     a, weight = _terms(said, target.cycle[known]), 1.0 / np.bincount(target.cell[known])[target.cell[known]]

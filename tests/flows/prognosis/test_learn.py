@@ -8,10 +8,11 @@ from numpy.testing import assert_array_equal
 
 from flows.prognosis.blend import bounds, predict
 from flows.prognosis.learn import (
-    OF_LIFE,
+    EVEN,
     PER_CELL,
     fit,
     fit_interval,
+    fit_life,
     fit_smooth,
     out_of_fold,
     thin,
@@ -26,7 +27,7 @@ def test_a_smooth_fit_goes_on_where_trees_end() -> None:
     beyond = np.array([[1.4, 0.0]])
     y = 0.5 * x[:, 0]
     own = np.arange(800, dtype=np.int32)
-    smooth = value(fit_smooth(x, y, own, np.ones(2), 1.5, 1), beyond)[0]
+    smooth = value(fit_smooth(x, y, own, np.ones(2), 1, EVEN), beyond)[0]
     assert smooth == pytest.approx(0.7, abs=0.05)
     assert predict(fit(x, y, own, 1), beyond)[0] < smooth
 
@@ -35,12 +36,23 @@ def test_trees_of_a_life_follow_the_first_input_beyond_what_they_saw() -> None:
     draw = np.random.default_rng(1)
     x = draw.uniform(0, 1, (800, 2))
     y, own = x[:, 0] + 0.1 * np.sign(x[:, 1] - 0.5), np.arange(800, dtype=np.int32)
-    life = fit(x, y, own, 1, OF_LIFE)
+    life = fit_life(x, y, own, 1)
     assert life.over_first is not None
     beyond = np.array([[1.5, 0.9]])
     assert trees.value(life.trees, beyond)[0] < 1.15
     assert trees.value(life.over_first, beyond)[0] + 1.5 == pytest.approx(1.6, abs=0.02)
     assert fit(x, y, own, 1).over_first is None
+
+
+def test_one_life_unlike_all_others_moves_a_mean_and_not_a_middle() -> None:
+    draw = np.random.default_rng(1)
+    cell = np.repeat(np.arange(20, dtype=np.int32), 40)
+    x = draw.uniform(0, 1, (800, 2))
+    y = x[:, 0] + np.where(cell == 7, 3.0, 0.0)
+    at = np.array([[0.5, 0.5]])
+    mean, middle = (predict(made(x, y, cell, 1), at)[0] for made in (fit, fit_life))
+    assert mean > 0.5 + 3.0 / 20 / 2
+    assert middle == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_smooth_fit_holds_offsets_of_whole_cells_for_what_they_are() -> None:
@@ -49,8 +61,8 @@ def test_a_smooth_fit_holds_offsets_of_whole_cells_for_what_they_are() -> None:
     x = draw.normal(size=(600, 1)) + 0.5 * cell[:, None]
     y = x[:, 0] - 1.0 * cell  # within a cell it rises; the cells' offsets hide that
     at = np.array([[0.5], [1.5]])
-    together = value(fit_smooth(x, y, cell, np.ones(1), 1.5, 1), at)
-    apart = value(fit_smooth(x, y, np.arange(600, dtype=np.int32), np.ones(1), 1.5, 1), at)
+    together = value(fit_smooth(x, y, cell, np.ones(1), 1, EVEN), at)
+    apart = value(fit_smooth(x, y, np.arange(600, dtype=np.int32), np.ones(1), 1, EVEN), at)
     assert together[1] - together[0] > apart[1] - apart[0] + 0.2
 
 

@@ -40,7 +40,7 @@ def test_a_model_of_life_that_was_read_has_all_of_its_trees(tmp_path: Path) -> N
     model, x = trained(tmp_path, CHARGES), features(CHARGES, "charge")
     x = np.nan_to_num(x)
     fleet = Fleet(np.zeros((2, 3)), 0.8, np.ones(1))
-    blend = learn.fit(x, x[:, 0] + CHARGES.soh, CHARGES.cell, 1, learn.OF_LIFE)
+    blend = learn.fit_life(x, x[:, 0] + CHARGES.soh, CHARGES.cell, 1)
     read = save(tmp_path, replace(model.about, kind="rul"), blend, model.interval, fleet)
     assert read.blend.over_first is not None
     assert_array_equal(predict_blend(read.blend, x), predict_blend(blend, x))

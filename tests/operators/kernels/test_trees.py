@@ -11,13 +11,15 @@ from flows.prognosis import learn
 from operators.kernels.trees import Trees, value
 
 
-@pytest.mark.parametrize("missing", [0.0, 0.3])
-def test_arrays_say_to_the_bit_what_xgboost_says(missing: float) -> None:
+@pytest.mark.parametrize(
+    ("missing", "objective"), [(0.0, "reg:squarederror"), (0.3, "reg:squarederror"), (0.3, "reg:absoluteerror")]
+)
+def test_arrays_say_to_the_bit_what_xgboost_says(missing: float, objective: str) -> None:
     draw = np.random.default_rng(3)
     x = draw.normal(size=(1_200, 9))
     x[draw.random(x.shape) < missing] = np.nan
     y = 5.0 + 2.0 * np.nan_to_num(x[:, 0]) + np.nan_to_num(x[:, 1]) ** 2
-    trained = xgb.train({**learn.TREES, "seed": 1}, xgb.DMatrix(x, label=y), 60)
+    trained = xgb.train({**learn.TREES, "seed": 1, "objective": objective}, xgb.DMatrix(x, label=y), 60)
     asked = np.concatenate([x, 10.0 * x, draw.normal(size=(40, 9)).astype(np.float32).astype(np.float64)])
     asked[-1] = np.nan
     arrays = learn.flat(trained)
