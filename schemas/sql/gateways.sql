@@ -11,6 +11,7 @@ said AS (
         vehicle_id,
         max(at_ns) AS reported_ns,
         arg_max(gateway_version, at_ns) FILTER (gateway_version <> '') AS gateway_version,
+        arg_max(model, at_ns) FILTER (model <> '') AS told_model,
         max(t_ns) FILTER (what = 'start') AS started_ns,
         count(*) FILTER (what = 'start') AS starts,
         count(*) FILTER (what = 'decision' AND active) AS decisions,
@@ -27,7 +28,10 @@ drove AS (
     GROUP BY vehicle_id
 ),
 known AS (
-    SELECT *, greatest(reported_ns, frames_ns) AS heard_ns
+    SELECT
+        * EXCLUDE (model, told_model),
+        coalesce(model, told_model) AS model,
+        greatest(reported_ns, frames_ns) AS heard_ns
     FROM drove
     FULL JOIN said USING (vehicle_id)
 ),

@@ -166,11 +166,13 @@ def test_gateways_that_are_silent_or_old_stand_out(tmp_path: Path) -> None:
         report(40, "dropped", vehicle_id="B", records=12), report(41, "dropped", vehicle_id="B", records=3),
     ]  # fmt: skip
     publish(tmp_path, [*told, windows(2, pack="C")])
-    asked = "SELECT vehicle_id, gateway_version, outdated, silent_s, starts, trips, orders_refused, records_dropped"
+    asked = (
+        "SELECT vehicle_id, model, gateway_version, outdated, silent_s, starts, trips, orders_refused, records_dropped"
+    )
     assert ask(tmp_path, asked + " FROM gateways") == [
-        ("A", "1.10.0", False, 0.0, 2, 0, 0, 0),
-        ("B", "1.2.0", True, 3559.0, 1, 1, 1, 15),
-        ("C", None, None, 3481.0, 0, 0, 0, 0),
+        ("A", "m", "1.10.0", False, 0.0, 2, 0, 0, 0),
+        ("B", "m", "1.2.0", True, 3559.0, 1, 1, 1, 15),
+        ("C", "m", None, None, 3481.0, 0, 0, 0, 0),
     ]
 
 
