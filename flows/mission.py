@@ -19,8 +19,6 @@ from operators.kernels.twin import Twin
 from schemas.checked import ConfigError
 from sinks import ducklake
 
-_R_STD = 0.05  # of a pulse's resistance, in proportion: tables (operators.kernels.power) and what scales them
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -72,7 +70,7 @@ def _answered(
         return Answer(vehicle, pack, at, None, None, "how sure its SOC is is not known", soc)
     verdict = judge(
         twin,
-        Doubt(std, about["capacity_std"], _R_STD),
+        Doubt(std, about["capacity_std"], about["resistance_std"]),
         mission,
         twin.temp_c if ambient_c is None else ambient_c,
         confidence,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,56 +18,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from flows.twin_answer import Answer, answered
 from operators.kernels import circuit_error
 from operators.kernels.health import HealthConfig
 from operators.kernels.twin import Future, Load, Twin, run
 from operators.session_records import r0_file
 from schemas.checked import ConfigError
-from schemas.pack import PackModel, load_pack
+from schemas.pack import load_pack
 from sinks import ducklake
 
 Floats = NDArray[np.float64]
 _LOADS = ("current_a", "power_w")
 _COLUMNS = ("t_s", *_LOADS, "ambient_c")
 _MOST = 10_000_000  # rows of a profile
-# What a full cycle at 25 °C costs where a pack's own history says nothing: 20 % of SOH in so many, typical, assumed.
-_CYCLES_TO_80 = {"nmc": 1500.0, "lfp": 3500.0}
-_OWN_CYCLES = 50.0  # after which a pack's own history says it
-_DOUBLES_C = 15.0  # wear doubles with so many degrees above 25 °C: typical, assumed
 _WARM_C = 25.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a profile would do to a pack; times in s from its beginning, None where it does not happen."""
-
-    vehicle_id: str
-    pack_id: str
-    model: str
-    known_at: str
-    residual: bool  # the circuit with what was learned beside it; else the circuit alone
-    soh: float
-    soc_start: float
-    soc_end: float
-    pack_v_min: float
-    pack_v_max: float
-    cell_v_min: float
-    cell_v_min_cell: int  # counts from 1
-    cell_v_max: float
-    temp_max_c: float
-    temp_end_c: float
-    energy_in_kwh: float
-    energy_out_kwh: float
-    heat_kwh: float
-    cell_low_s: float | None
-    cell_high_s: float | None
-    temp_high_s: float | None
-    temp_low_s: float | None
-    empty_s: float | None
-    full_s: float | None
-    cycles: float
-    soh_lost: float
-    wear_from: str
+# Standard deviations that nobody measures in a vehicle.
+_PULSE_STD = 0.03  # of resistances, in proportion, beside what the estimate says (as operators.kernels.power)
+_VOLTAGE_STD = 0.015  # V of a cell group, where its own charges do not say it: the LG HG2 (ibms bench accuracy)
 
 
 def run_twin(vehicle: str, profile: Path, lake: Path, out: Path | None, *, as_json: bool) -> None:
@@ -77,7 +45,7 @@ def run_twin(vehicle: str, profile: Path, lake: Path, out: Path | None, *, as_js
         load.t_s, load.current_a, load.power_w, np.where(np.isnan(load.ambient_c), twin.temp_c, load.ambient_c)
     )
     future = run(twin, filled)
-    answer = answered(twin, about, load, future)
+    answer = answered(twin, about, filled, future)
     if out is not None:
         columns = {name: getattr(future, name) for name in Future.__slots__}
         pq.write_table(pa.table({"t_s": load.t_s, **columns}), out)
@@ -119,24 +87,29 @@ def _numbers(table: pa.Table, name: str, path: Path) -> Floats:
 def read_twin(lake: Path, vehicle: str) -> tuple[Twin, dict[str, Any]]:
     """Make a vehicle's pack as the lake last knew it: SOC, R0, capacity of each cell group; raises ConfigError.
 
-    Beside it: who and when, and how sure SOC, capacity and SOH are.
+    Beside it: who and when, and how sure SOC, capacity, resistance, voltage and SOH are.
     """
     with ducklake.attach(lake) as con:
         row = con.execute(
             """SELECT pack_id, model, strftime(t_ns::TIMESTAMP, '%Y-%m-%dT%H:%M:%SZ'), soc, soc_std, soc_cell,
-            r0_cell_ohm, capacity_cell_ah, temp_c FROM states WHERE vehicle_id = $1 ORDER BY t_ns DESC LIMIT 1""",
+            r0_cell_ohm, capacity_cell_ah, temp_c, r0_std_ohm
+            FROM states WHERE vehicle_id = $1 ORDER BY t_ns DESC LIMIT 1""",
             [vehicle],
         ).fetchone()
         if row is None:
             msg = f"VEHICLE must be one whose states the lake holds; got {vehicle} ({lake})"
             raise ConfigError(msg)
         judged = con.execute(
-            """SELECT arg_max(soh, t_ns), arg_max(soh_std, t_ns), max(cycles), regr_slope(soh, cycles) FROM health
+            """SELECT arg_max(soh, t_ns), arg_max(soh_std, t_ns), max(cycles), regr_slope(soh, cycles),
+                sqrt(greatest(
+                    regr_syy(soh, cycles) / nullif(regr_sxx(soh, cycles), 0) - regr_slope(soh, cycles) ** 2, 0
+                ) / greatest(regr_count(soh, cycles)::BIGINT - 2, 1))
+            FROM health
             WHERE vehicle_id = $1 AND pack_id = (SELECT arg_max(pack_id, t_ns) FROM health WHERE vehicle_id = $1)""",
             [vehicle],
         ).fetchone()
-        residual = _residual(con, vehicle)
-    pack_id, name, at, usable, usable_std, soc, r0, capacity, temp_c = row
+        residual, voltage_std = _residual(con, vehicle)
+    pack_id, name, at, usable, usable_std, soc, r0, capacity, temp_c, r0_std = row
     pack = load_pack(name)
     cells = [np.array([np.nan if v is None else v for v in column], np.float64) for column in (soc, r0, capacity)]
     probes = np.array([np.nan if v is None else v for v in temp_c], np.float64)
@@ -150,7 +123,8 @@ def read_twin(lake: Path, vehicle: str) -> tuple[Twin, dict[str, Any]]:
         if known.size
         else np.ones(pack.series)
     )
-    soh, soh_std, cycles, slope = judged if judged is not None else (None, None, None, None)
+    soh, soh_std, cycles, slope, slope_std = judged if judged is not None else (None,) * 5
+    r_std = 0.0 if r0_std is None or math.isnan(r0_std) else r0_std / float(np.median(cells[1]))
     about = {
         "vehicle_id": vehicle,
         "pack_id": pack_id,
@@ -158,90 +132,46 @@ def read_twin(lake: Path, vehicle: str) -> tuple[Twin, dict[str, Any]]:
         "soc": usable,
         "soc_std": usable_std,
         "capacity_std": pack.capacity_std if soh_std is None else soh_std / soh,
+        "resistance_std": math.hypot(r_std, _PULSE_STD),
+        "voltage_std_v": voltage_std,
         "soh": HealthConfig.of(pack).prior if soh is None else soh,
+        "soh_std": HealthConfig.of(pack).prior_std if soh_std is None else soh_std,
         "own_cycles": cycles or 0.0,
         "slope": 0.0 if slope is None else slope,
+        "slope_std": 0.0 if slope_std is None else slope_std,
         "residual": residual is not None,
     }
     weights = np.zeros(circuit_error.COUNT) if residual is None else residual
     return Twin(pack, cells[0], cells[2], scale, temp, weights), about
 
 
-def _residual(con: duckdb.DuckDBPyConnection, vehicle: str) -> Floats | None:
-    """Give what was learned beside the circuit of a vehicle's pack, where it is kept: weights (COUNT,)."""
+def _residual(con: duckdb.DuckDBPyConnection, vehicle: str) -> tuple[Floats | None, float]:
+    """Give what was learned beside the circuit of a vehicle's pack, where it is kept, and the error of the two.
+
+    Weights (COUNT,), and V per cell group, RMS over the pack's newest charges.
+    """
     if not con.execute("SELECT 1 FROM duckdb_views() WHERE view_name = 'twins'").fetchone():
-        return None  # a lake from before there were any
+        return None, _VOLTAGE_STD  # a lake from before there were any
     row = con.execute(
-        "SELECT kept, weights FROM twins WHERE vehicle_id = $1 ORDER BY t_ns DESC LIMIT 1", [vehicle]
+        """SELECT kept, weights, CASE WHEN kept THEN residual_rmse_v ELSE circuit_rmse_v END FROM twins
+        WHERE vehicle_id = $1 ORDER BY t_ns DESC LIMIT 1""",
+        [vehicle],
     ).fetchone()
-    return np.array(row[1], np.float64) if row is not None and row[0] else None
-
-
-def answered(twin: Twin, about: dict[str, Any], load: Load, future: Future) -> Answer:
-    """Put together what a person asks: extremes, energy, times to limits, wear."""
-    pack, t_s = twin.pack, load.t_s - load.t_s[0]
-    lowest = int(np.argmin(future.cell_v_min))
-    moved_ah = float(np.sum(np.abs(future.current_a[:-1]) * np.diff(t_s))) / 3600.0
-    cycles = moved_ah / (2.0 * pack.nominal_ah)
-    per_cycle, source = _wear(pack, about)
-    heat = 2.0 ** (np.maximum(future.temp_c - _WARM_C, 0.0) / _DOUBLES_C)
-    usable = [_usable(low, high) for low, high in ((future.soc_min[k], future.soc_max[k]) for k in (0, -1))]
-    return Answer(
-        vehicle_id=about["vehicle_id"],
-        pack_id=about["pack_id"],
-        model=pack.name,
-        known_at=about["known_at"],
-        residual=about["residual"],
-        soh=about["soh"],
-        soc_start=usable[0],
-        soc_end=usable[1],
-        pack_v_min=float(future.pack_v.min()),
-        pack_v_max=float(future.pack_v.max()),
-        cell_v_min=float(future.cell_v_min.min()),
-        cell_v_min_cell=int(future.cell_min[lowest]) + 1,
-        cell_v_max=float(future.cell_v_max.max()),
-        temp_max_c=float(future.temp_c.max()),
-        temp_end_c=float(future.temp_c[-1]),
-        energy_in_kwh=float(future.energy_in_kwh[-1]),
-        energy_out_kwh=float(future.energy_out_kwh[-1]),
-        heat_kwh=float(future.heat_kwh[-1]),
-        cell_low_s=_first(t_s, future.cell_v_min <= _bound(pack, "cell_v", over=False)),
-        cell_high_s=_first(t_s, future.cell_v_max >= _bound(pack, "cell_v", over=True)),
-        temp_high_s=_first(t_s, future.temp_c >= _bound(pack, "temp_c", over=True)),
-        temp_low_s=_first(t_s, future.temp_c <= _bound(pack, "temp_c", over=False)),
-        empty_s=_first(t_s, future.soc_min <= 0.0),
-        full_s=_first(t_s, future.soc_max >= 1.0),
-        cycles=cycles,
-        soh_lost=per_cycle * cycles * float(heat.mean()),
-        wear_from=source,
-    )
-
-
-def _usable(low: float, high: float) -> float:
-    return float(min(max(low / max(low + 1.0 - high, 1e-3), 0.0), 1.0))
-
-
-def _wear(pack: PackModel, about: dict[str, Any]) -> tuple[float, str]:
-    """Give SOH lost in a full cycle at 25 °C, from the pack's own history where that is long and falls."""
-    if about["own_cycles"] >= _OWN_CYCLES and about["slope"] < 0:
-        return -float(about["slope"]), "own history"
-    return 0.2 / _CYCLES_TO_80[pack.chemistry], f"typical of {pack.chemistry} (assumed)"
-
-
-def _bound(pack: PackModel, quantity: str, *, over: bool) -> float:
-    """Give the innermost limit of the pack file; one that is never reached where there is none."""
-    bounds = [row.bound for row in pack.limits if row.quantity == quantity and row.over == over]
-    return (min(bounds, default=np.inf)) if over else max(bounds, default=-np.inf)
-
-
-def _first(t_s: Floats, reached: NDArray[np.bool_]) -> float | None:
-    return float(t_s[np.argmax(reached)]) if reached.any() else None
+    if row is None:
+        return None, _VOLTAGE_STD
+    kept, weights, rmse_v = row
+    known = rmse_v is not None and math.isfinite(rmse_v)
+    return np.array(weights, np.float64) if kept else None, rmse_v if known else _VOLTAGE_STD
 
 
 def _show(answer: Answer) -> None:
-    table = Table("", "", box=None, show_header=False)
+    table = Table("", "", "± standard deviation, or 90 % interval", box=None)
     told = asdict(answer)
+    std, between = told.pop("std"), told.pop("between_90")
     for name, value in told.items():
         text = "not reached" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-        table.add_row(name, text)
+        doubt = f"± {std[name]:.2g}" if name in std else ""
+        if name in between:
+            doubt = " … ".join("not reached" if t is None else f"{t:.4g}" for t in between[name])
+        table.add_row(name, text, doubt)
     Console(width=None if sys.stdout.isatty() else 110, highlight=False).print(table)

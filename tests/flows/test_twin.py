@@ -37,6 +37,8 @@ def test_a_vehicle_of_a_lake_is_run_forward(lake: Path, tmp_path: Path, ibms: Ib
     assert said["energy_out_kwh"] == pytest.approx(5000 * 600 / 3.6e6, rel=0.01)
     assert said["soc_end"] < said["soc_start"]
     assert said["empty_s"] is None
+    assert 0 < said["std"]["soc_end"] < 0.2
+    assert said["std"]["energy_out_kwh"] < 1e-3  # the power is what is asked for
     assert pq.read_table(out).num_rows == 601
 
 
@@ -44,6 +46,11 @@ def test_a_load_that_empties_a_pack_says_when(lake: Path, tmp_path: Path, ibms: 
     file = profile(tmp_path, "t_s,current_a\n" + "".join(f"{t},-60\n" for t in range(0, 7200, 10)))
     said = json.loads(ibms("twin", "sim-000000", "--profile", file, "--lake", lake, "--json").out)
     assert 0 < said["cell_low_s"] <= said["empty_s"] + 600
+    early, late = said["between_90"]["empty_s"]
+    assert early < said["empty_s"]
+    assert late is None or late > said["empty_s"]
+    shown = ibms("twin", "sim-000000", "--profile", file, "--lake", lake).out
+    assert "± standard deviation, or 90 % interval" in shown
     assert said["cycles"] == pytest.approx(60 * 7190 / 3600 / 120, rel=0.3)
 
 
