@@ -53,7 +53,9 @@ fired AS (
         told.*,
         CASE WHEN NOT next_active THEN next_ns END AS cleared_ns,
         kinds.kind,
-        coalesce(families.family, kinds.kind) AS family
+        coalesce(families.family, kinds.kind) AS family,
+        regexp_extract(subject, '^(cell|probe) \d+$', 1) AS part,
+        TRY_CAST(regexp_extract(subject, '\d+$') AS INTEGER) AS place
     FROM told
     LEFT JOIN kinds
         ON kinds.quantity = told.quantity
@@ -63,7 +65,13 @@ fired AS (
     WHERE active
 ),
 seen AS (
-    SELECT incidents.*, coalesce(families.family, incidents.kind) AS family
+    SELECT
+        incidents.*,
+        coalesce(families.family, incidents.kind) AS family,
+        -- 'cell 5' or 'cells 5-8'
+        regexp_extract(subject, '^(cell|probe)s? \d', 1) AS part,
+        TRY_CAST(regexp_extract(subject, '\d+') AS INTEGER) AS first_place,
+        TRY_CAST(regexp_extract(subject, '\d+$') AS INTEGER) AS last_place
     FROM incidents
     LEFT JOIN families ON families.kind = incidents.kind
 ),
@@ -77,8 +85,9 @@ matched AS (
     JOIN seen
         ON seen.vehicle_id = fired.vehicle_id
         AND CASE
-            -- about one cell or probe: it is that which is wrong, whatever limit it breaks
-            WHEN fired.family IN ('cell', 'probe') OR seen.family IN ('cell', 'probe') THEN seen.subject = fired.subject
+            -- about a cell or a probe: it is that which is wrong, whatever limit it breaks, as the fleet takes it too
+            WHEN fired.family IN ('cell', 'probe') OR seen.family IN ('cell', 'probe')
+                THEN seen.part = fired.part AND fired.place BETWEEN seen.first_place AND seen.last_place
             ELSE seen.family = fired.family -- whose subject is where it shows
         END
         -- what comes back within 15 minutes is the same fault

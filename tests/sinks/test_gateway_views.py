@@ -100,7 +100,12 @@ CASES = [
     ("cell_dev_v/RSL/over/any", "cell 5", incident(101), 1.0),
     (CELL_HIGH, "cell 5", incident(101, "cell_deviation"), 1.0),  # of one cell, whatever it breaks
     (CELL_HIGH, "cell 5", incident(101, "cell_deviation", subject="cell 6"), None),
+    (CELL_HIGH, "cell 5", incident(101, "sense_wire", subject="cells 4-6"), 1.0),
+    (CELL_HIGH, "cell 5", incident(101, "sense_wire", subject="cells 6-15"), None),
+    (CELL_HIGH, "cell 15", incident(101, "sense_wire", subject="cells 1-5"), None),
     ("temp_c/MSL/over/charge", "probe 5", incident(101, "cell_deviation"), None),
+    ("temp_c/MSL/over/charge", "probe 5", incident(101, "stuck_probe", subject="probe 5"), 1.0),
+    ("current_a/MSL/over/charge", "charge current", incident(101, "capacity"), None),
     ("crash/MSL/over/any", "crash reported", incident(101, "overcurrent_discharge"), None),
 ]
 
