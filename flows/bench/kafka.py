@@ -41,7 +41,7 @@ class Sizes:
     arrow_rounds: int = 300
     json_rounds: int = 100
     many: int = 100_000
-    many_rounds: int = 100
+    many_rounds: int = 120  # three epochs, and some
     epoch_s: float = EPOCH_S
     pairs: int = 2  # of runs with snapshots and without
     epochs: int = 2  # measured in each
@@ -131,11 +131,10 @@ class Durability:
 def durability(bootstrap: str, n: Sizes) -> Durability:
     """Measure whole epochs, from one durable snapshot to the next, against the same frames without; kill and restart.
 
-    A snapshot is what a run pays to go on after a kill: state and offsets written and synced, an epoch's rows for the
-    lake made a durable file, brokers waited for until they have all records, no frame taken meanwhile.  What a run
-    without a recovery store does as well is none of it: there too records go to Kafka and are published to the lake.
-    Runs with and without take turns.  The worker is killed when a snapshot is durable: later it would first make
-    again, unseen, what brokers have.
+    A snapshot is what a run pays to go on after a kill: state and offsets written and synced, brokers waited for until
+    they have all records, no frame taken meanwhile.  What a run without a recovery store does as well is none of it:
+    there too records go to Kafka, and to the lake by way of a synced file.  Runs with and without take turns.  The
+    worker is killed when a snapshot is durable: later it would first make again, unseen, what brokers have.
     """
     ones: list[Rates] = []
     others: list[Rates] = []
