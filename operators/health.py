@@ -156,6 +156,11 @@ class HealthStep(Step):
         d, o = rows.data, made.out[at]
         cold = o[:, kernel.O_SOH] * np.interp(d["temp_mean_c"][at], *self._cold)
         lost = np.nan_to_num(o[:, kernel.O_IMB])
+        soh, soh_std, new_ah = o[:, kernel.O_SOH], o[:, kernel.O_STD], self._pack.usable_ah
+        # one cell group binds when it empties and another when it fills, each with an error of its own
+        lost_std = np.sqrt(2.0) * d["d_soc_std"][at] * d["capacity_ah"][at] / new_ah
+        # what cold keeps back is charge in proportion to SOH, and to the resistance under which a cell is empty
+        cold_std = cold * np.hypot(soh_std / soh, d["r0_rel_std"][at] / d["r0_rel"][at])
         names = ("soh", "soh_std", "soh_low", "soh_high", "soh_capacity", "soh_capacity_std", "soh_resistance",
                  "soh_resistance_std", "loss_imbalance", "cycles")  # fmt: skip
         columns = {name: o[:, kernel.OUT_COLUMNS.index(name)] for name in names}
@@ -172,11 +177,16 @@ class HealthStep(Step):
                 "soh_model_sha": said.sha[at],
                 "soh_beside": said.beside[at],
                 "soh_beside_sha": said.beside_sha[at],
+                "loss_imbalance_std": lost_std,
                 "loss_temperature": cold,
-                "usable": o[:, kernel.O_SOH] - lost - np.nan_to_num(cold),
-                "capacity_ah": o[:, kernel.O_SOH] * self._pack.usable_ah,
+                "loss_temperature_std": cold_std,
+                "usable": soh - lost - np.nan_to_num(cold),
+                "usable_std": np.hypot(np.hypot(soh_std, lost_std), np.nan_to_num(cold_std)),
+                "capacity_ah": soh * new_ah,
+                "capacity_std_ah": soh_std * new_ah,
                 "last_accepted_ns": made.accepted_ns[at],
                 "r0_rel": d["r0_rel"][at],
+                "r0_rel_std": d["r0_rel_std"][at],
                 "soh_bms": d["soh_bms_end"][at],
             },
         )

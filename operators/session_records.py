@@ -16,6 +16,7 @@ from schemas.pack import GRID_SOC, GRID_TEMP_C, PackModel
 _NAN = float("nan")
 _OF_TOP = ("top_v_mean", "top_v_std", "top_v_skewness", "top_v_kurtosis")
 _OF_HOLD = ("hold_a_mean", "hold_a_std", "hold_a_skewness", "hold_a_kurtosis")
+_PLAIN = ("current_offset_a", "current_offset_std_a", "capacity_std_ah", "d_soc_std", "d_r0_std", "d_q_std")
 _CHARGE = sessions.KINDS.index("charge")
 
 
@@ -104,13 +105,14 @@ def _moments(raw: list[float]) -> tuple[float, float, float, float]:
 
 def _known(block: FrameBlock, row: int, pack: PackModel) -> dict[str, Any]:
     """Give what the estimate says at the frame that ended a session."""
-    d = block.derived
+    d, file_ohm = block.derived, r0_file(block.temp_c[row], float(block.derived["z_med"][row]), pack)
     smallest = 1.0 + float(np.min(d["d_q"][row])) if block.cells else _NAN
     return {
         "capacity_ah": float(d["capacity_ah"][row]),
         "capacity_low_ah": float(d["q_med_ah"][row]) * smallest,
-        "r0_rel": float(d["r0_ohm"][row]) / r0_file(block.temp_c[row], float(d["z_med"][row]), pack),
-        **{k: float(d[k][row]) for k in ("current_offset_a", "current_offset_std_a")},
+        "r0_rel": float(d["r0_ohm"][row]) / file_ohm,
+        "r0_rel_std": float(d["r0_std_ohm"][row]) / file_ohm,
+        **{k: float(d[k][row]) for k in _PLAIN},
         **{f"{k}_cell": tuple((d[k][row] + np.float32(0)).tolist()) for k in ("d_soc", "d_r0", "d_q")},
     }
 

@@ -75,6 +75,12 @@ class Session:
     d_soc_cell: tuple[float, ...] = ()  # of a charge: each cell group against the median, SOC
     d_r0_cell: tuple[float, ...] = ()  # R0, relative
     d_q_cell: tuple[float, ...] = ()  # capacity, relative
+    # Standard deviations of what is estimated.
+    capacity_std_ah: float = math.nan
+    r0_rel_std: float = math.nan
+    d_soc_std: float = math.nan  # of each cell group against the median
+    d_r0_std: float = math.nan
+    d_q_std: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

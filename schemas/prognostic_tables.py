@@ -51,10 +51,15 @@ PROGNOSTIC: dict[str, tuple[Column, ...]] = {
     soh_beside f32 from the model that runs beside it, without weight
     soh_beside_sha text hash of that model, empty where none ran
     loss_imbalance f32 SOH that balancing would give back
+    loss_imbalance_std f32 its standard deviation
     loss_temperature f32 SOH that the cold of this charge kept from being drawn
+    loss_temperature_std f32 its standard deviation
     usable f32 soh less both losses
+    usable_std f32 its standard deviation
     capacity_ah f32 soh as charge
+    capacity_std_ah f32 soh_std as charge
     r0_rel f32 R0 over the pack file's at the same SOC and temperature
+    r0_rel_std f32 its standard deviation
     cycles f32 full cycles since first seen
     accepted i32 charges that counted, so far
     rejected i32 charges that did not, so far

@@ -179,6 +179,11 @@ TABLES: dict[str, tuple[Column, ...]] = {
     d_soc_cell f32[] charges only: SOC of each cell group against the median
     d_r0_cell f32[] charges only: R0 of each cell group against the median, relative
     d_q_cell f32[] charges only: capacity of each cell group against the median, relative
+    capacity_std_ah f32 standard deviation of capacity_ah
+    r0_rel_std f32 standard deviation of r0_rel
+    d_soc_std f32 standard deviation of each of d_soc_cell
+    d_r0_std f32 standard deviation of each of d_r0_cell
+    d_q_std f32 standard deviation of each of d_q_cell
 """
         + PROVENANCE
     ),

@@ -86,6 +86,7 @@ def _batch(k: int, kind: str, own: Any, capacity: Any, draw: np.random.Generator
 _CONSTANT = {
     "coverage": 1.0, "soc_start_std": 0.01, "soc_end_std": 0.01, "charge_out_ah": 0.0, "gap_max_s": 30.0,
     "soc_jump": 0.001, "top_s": 1200.0, "hold_s": 600.0, "hold_ah": 2.0,
+    "capacity_std_ah": 1.0, "r0_rel_std": 0.03, "d_soc_std": 0.005, "d_r0_std": 0.03, "d_q_std": 0.01,
 }  # fmt: skip
 
 

@@ -71,6 +71,20 @@ def test_balancing_gives_back_what_imbalance_took_and_leaves_the_age_alone() -> 
     assert usable[-1] - usable[19] == pytest.approx(0.1, abs=0.005)
 
 
+def test_what_balancing_would_give_back_is_as_unsure_as_the_two_cells_that_bind() -> None:
+    got = run(charges(20, 0.8 * NEW_AH, capacity_low_ah=0.9 * NEW_AH, d_soc_std=0.02))
+    lost_std, soh_std, usable_std = (column(got, k)[-1] for k in ("loss_imbalance_std", "soh_std", "usable_std"))
+    assert lost_std == pytest.approx(2**0.5 * 0.02 * 0.8)
+    assert usable_std == pytest.approx(np.hypot(soh_std, lost_std))
+    assert column(got, "capacity_std_ah")[-1] == pytest.approx(soh_std * NEW_AH)
+
+
+def test_what_cold_takes_is_as_unsure_as_the_resistance_behind_it() -> None:
+    sure, unsure = (run(charges(10, temp_mean_c=0.0, r0_rel_std=std)) for std in (0.0, 0.2))
+    share = [column(got, "loss_temperature_std")[-1] / column(got, "loss_temperature")[-1] for got in (sure, unsure)]
+    assert np.hypot(share[0], 0.2) == pytest.approx(share[1])
+
+
 def test_cold_takes_from_what_is_usable_and_not_from_the_age() -> None:
     warm, cold = (run(charges(10, temp_mean_c=t)) for t in (25.0, 6.0))
     assert column(cold, "soh")[-1] == column(warm, "soh")[-1]

@@ -95,7 +95,21 @@ def test_each_kind_of_event_fills_every_column_of_its_table() -> None:
     words = ("short", "pack", 4, "open", 1, 2, 0, "words", {"b": 1.0, "a": 2.0})
     events: dict[str, Item] = {
         "sessions": Session(
-            "s", 0, "m", "A", "A", "park", 1, 2, 3, *(0.5,) * 21, False, False, *(0.5,) * 22, *((0.5,),) * 3
+            "s",
+            0,
+            "m",
+            "A",
+            "A",
+            "park",
+            1,
+            2,
+            3,
+            *(0.5,) * 21,
+            False,
+            False,
+            *(0.5,) * 22,
+            *((0.5,),) * 3,
+            *(0.5,) * 5,
         ),
         "incidents": Incident("i", 0, "m", "A", "A", *words, causes={"cooling": 0.9}),
         "gaps": GAP,

@@ -41,6 +41,7 @@ def charges(
         "start_ns": end - HALF_DAY_NS // 4, "end_ns": end, "charge": True, "revision": 0, "frames": 360.0,
         "coverage": 1.0, "soc_start": 0.3, "soc_end": 0.8, "soc_start_std": 0.01, "soc_end_std": 0.01,
         "charge_out_ah": 0.0, "temp_mean_c": 25.0, "gap_max_s": 30.0, "soc_jump": 0.001, "capacity_ah": usable,
+        "capacity_std_ah": 1.0, "r0_rel_std": 0.03, "d_soc_std": 0.005, "d_r0_std": 0.03, "d_q_std": 0.01,
         "capacity_low_ah": usable, "r0_rel": 1.0, "current_offset_a": np.nan, "current_offset_std_a": np.nan,
         "soh_bms_min": np.nan, "soh_bms_max": np.nan, "soh_bms_end": np.nan,
         **dict.fromkeys(CURVE, np.nan),
