@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from confluent_kafka import Producer
 
-from flows.bench.kafka_load import fill, make_topics, remove_topics
-from flows.bench.kafka_worker import _cpu_s, ends, first_record, running
+from flows.bench.kafka_load import make_topics, remove_topics
+from flows.bench.kafka_worker import _cpu_s, ends, first_record
 from schemas.kafka_settings import KafkaSettings
 from sinks.kafka_records import MARKER
 from tests.support.broker import Cluster
@@ -39,18 +38,3 @@ def test_the_first_record_is_neither_an_old_one_nor_a_marker(kafka: Cluster) -> 
             assert reader.poll(0.5) is None, "it was the last one"
     finally:
         remove_topics(settings)
-
-
-def test_a_worker_without_snapshots_writes_records_and_keeps_nothing(kafka: Cluster, tmp_path: Path) -> None:
-    settings = KafkaSettings(kafka.bootstrap, f"unkept-{time.time_ns()}.", "unkept")
-    make_topics(settings)
-    folder = tmp_path / "unkept"
-    try:
-        sent = fill(settings, 50, 20, "json", 1)
-        with ends(settings, "windows") as reader, running(settings, folder, 0.5, snapshots=False) as worker:
-            assert worker.after(sent).frames == sent
-            assert first_record(reader) > worker.began
-    finally:
-        remove_topics(settings)
-    assert (folder / "lake").exists()
-    assert not (folder / "recovery").exists()
