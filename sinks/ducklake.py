@@ -21,6 +21,7 @@ KEEP_SNAPSHOTS = "24 hours"  # as long a reader may stay on what it began to rea
 INLINE_ROWS = 100  # a commit with fewer rows of a table goes to the catalog, not to a file of its own
 FILE_SIZE = "128MB"  # what has grown so large is not written again
 KEPT_MEMORY = "4MB"  # that a query used and that need not go back to the system when it is done
+CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 MEMORY = "2GB"  # of the writer; sorting beyond it goes to <lake>/tmp
 
 _SQL_TYPES: dict[str, str] = {
@@ -216,7 +217,7 @@ _PASSES = ("disk I/O error", "disk is full")  # SQLite's words, where the disk o
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
-    con = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    con = duckdb.connect(config={**CONFIG})
     con.execute(f"SET allocator_flush_threshold = '{KEPT_MEMORY}'")
     _load(con, "sqlite_scanner")
     _load(con, "ducklake")

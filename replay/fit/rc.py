@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from schemas.monotone import pchip
@@ -80,12 +81,19 @@ def fitted(pack: PackModel, tables: Tables) -> PackModel:
 def branch_currents(t_s: Floats, current_a: Floats, tau_s: Floats) -> Floats:
     """Give i, and i behind a first-order lag of each tau, (1 + B, N); the branches start at rest."""
     keep = np.exp(-np.diff(t_s, prepend=t_s[0])[:, None] / tau_s)
-    lag = np.empty((t_s.size, tau_s.size))
-    x = np.zeros(tau_s.size)
-    for n in range(t_s.size):
-        x = current_a[n] + keep[n] * (x - current_a[n])
-        lag[n] = x
-    return np.concatenate([current_a[None], lag.T])
+    return np.concatenate([current_a[None], _lagged(keep, current_a).T])
+
+
+@njit(cache=True)
+def _lagged(keep: Floats, current_a: Floats) -> Floats:
+    """Follow the current, keeping in each row `keep` (N, B) of what was before; a fit does so a thousand times."""
+    lag = np.empty(keep.shape)
+    x = np.zeros(keep.shape[1])
+    for n in range(current_a.size):
+        for b in range(x.size):
+            x[b] = current_a[n] + keep[n, b] * (x[b] - current_a[n])
+            lag[n, b] = x[b]
+    return lag
 
 
 def predict(grid: PackGrid, run: Run) -> Floats:

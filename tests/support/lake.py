@@ -5,16 +5,13 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from schemas.arrow import LakeItem, Provenance, to_arrow
 from schemas.events import Item, Rows, Session, Tick
@@ -60,42 +57,13 @@ def part(lake: Path, resume: dict[str, Any] | None = None, *, recovery: bool = T
     return sink.build_part("lake", "lake", resume)
 
 
-_connect = ducklake._connect
-
-
-@cache
-def _instance(use: str) -> duckdb.DuckDBPyConnection:
-    """One instance for all writers and one for all readers: loading the extensions costs more than most tests."""
-    return _connect()
-
-
 def ask(lake: Path, sql: str) -> list[tuple[Any, ...]]:
-    con = _instance("read")
-    ducklake.attach_also(con, lake, "lake")
-    con.execute("USE lake")
-    try:
+    with ducklake.attach(lake) as con:
         return con.execute(sql).fetchall()
-    finally:
-        con.execute("USE memory")
-        con.execute("DETACH lake")
 
 
 def count(lake: Path, table: str = "windows") -> int:
     return int(ask(lake, f"SELECT count(*) FROM raw.{table}")[0][0])
-
-
-@contextmanager
-def extensions_loaded_once() -> Iterator[None]:
-    """Open writers on one instance of duckdb while this lasts."""
-
-    def connect() -> duckdb.DuckDBPyConnection:
-        con = _instance("write").cursor()
-        con.execute("DETACH DATABASE IF EXISTS lake")
-        return con
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ducklake, "_connect", connect)
-        yield
 
 
 def tables(*items: Item) -> dict[str, Any]:
