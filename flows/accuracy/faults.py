@@ -90,6 +90,9 @@ class Score:
     """What came of one case."""
 
     delay_h: NDArray[np.float64]  # by vehicle in which the fault showed; inf where it was not found
+    since_h: NDArray[
+        np.float64
+    ]  # by vehicle in which it was found: since when, as the incident has it at last, − truth
     unobservable: int  # vehicles in which it showed in a probe, and could not be known
     threshold_h: NDArray[np.float64]  # the same by fixed thresholds
     first: dict[str, int]  # of those found, by kind that the incident had at first
@@ -119,7 +122,7 @@ def score(case: Case, vehicles: int, seed: int = SEED) -> Score:
     told = incidents_of(crossed.watch(cfg), cfg.models)
     began = {f.vehicle: cfg.start_ns + int(f.start_s * 1e9) for f in faults}
     shows, whole = _shown(cfg, case.shows_k) if case.shows_k else (began, set(began))
-    delay, threshold, named, others, unobservable = [], [], 0, 0, 0
+    delay, threshold, since, named, others, unobservable = [], [], [], 0, 0, 0
     first: Counter[str] = Counter()
     votes = dict.fromkeys(VOTES, 0)
     for fault in faults:
@@ -128,6 +131,9 @@ def score(case: Case, vehicles: int, seed: int = SEED) -> Score:
         others += len({t.id for t in mine} - {t.id for t in about})
         first.update(t.kind for t in about[:1])
         named += bool(about) and about[-1].cause == case.cause
+        if about:  # a fault of the pack, which is its heat, begins when that shows
+            truth = began if fault.subject >= 0 else shows
+            since += [(about[-1].since_ns - truth[fault.vehicle]) / 3.6e12] if fault.vehicle in truth else []
         for vote in about[-1].votes if about else ():
             votes[vote] += 1
         hidden = fault.subject < 0 and fault.vehicle in shows and fault.vehicle not in whole
@@ -137,7 +143,15 @@ def score(case: Case, vehicles: int, seed: int = SEED) -> Score:
             threshold.append(_hours(crossed.first(fault.vehicle, began[fault.vehicle]), shows[fault.vehicle]))
     months = vehicles * case.hours / _HOURS_PER_MONTH
     return Score(
-        np.array(delay), unobservable, np.array(threshold), dict(first.most_common()), named, votes, others, months
+        np.array(delay),
+        np.array(since),
+        unobservable,
+        np.array(threshold),
+        dict(first.most_common()),
+        named,
+        votes,
+        others,
+        months,
     )
 
 
@@ -217,6 +231,7 @@ def figures(vehicles: int, healthy: int, note: Callable[[str], None] = lambda _:
         s = score(case, vehicles)
         others, months = others + s.others, months + s.pack_months
         found[f"{case.name}_found_pct"] = 100.0 * float(np.isfinite(s.delay_h).mean())
+        found[f"{case.name}_since_error_median_h"] = float(np.median(np.abs(s.since_h))) if s.since_h.size else np.nan
         if s.unobservable:
             found[f"{case.name}_unobservable_pct"] = 100.0 * s.unobservable / (s.delay_h.size + s.unobservable)
         found[f"{case.name}_median_delay_h"] = float(np.median(s.delay_h))

@@ -32,6 +32,7 @@ class Told:
     subject: str
     opened_ns: int
     updated_ns: int
+    since_ns: int  # the earliest of what speaks for it
     cause: str
     votes: tuple[str, ...]  # kinds that only vote, of its evidence
 
@@ -83,5 +84,5 @@ def _rows(batch: pa.RecordBatch) -> Iterator[Told]:
     causes = batch.column("cause").to_pylist()
     evidence = map(orjson.loads, batch.column("evidence").to_pylist())
     votes = [tuple(vote for vote in VOTES if vote in found) for found in evidence]
-    times = [batch.column(name).cast(pa.int64()).to_pylist() for name in ("opened_ns", "updated_ns")]
+    times = [batch.column(name).cast(pa.int64()).to_pylist() for name in ("opened_ns", "updated_ns", "since_ns")]
     return (Told(*row) for row in zip(*names, *times, causes, votes, strict=True))

@@ -1,7 +1,8 @@
 """Cells whose resistance has risen, or whose capacity is lost.
 
 Resistance is held against the cell's own, learned while its estimate gets sharper; capacity against the pack.  Both are
-looked at every hour, and only cells that stand out from their neighbourhood count: cells fail alone.
+looked at every hour, and only cells that stand out from their neighbourhood count: cells fail alone.  Half of its
+threshold is where a cell leaves its normal, and since then it is on its way.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from operators.kernels.findings import Found, collect, emit
+from operators.kernels.findings import ONSETS, Found, collect, emit, onset
 from operators.kernels.kinds import CELL, INDEX
 from operators.kernels.robust import NEAR, is_alone
 from schemas.frames import LIVE, FrameBlock
@@ -59,6 +60,8 @@ class AgingState:
     hour_ns: NDArray[np.int64]  # (S,) last look
     hours: NDArray[np.uint8]  # (S,) looks, up to `settle`
     r0_base_std: NDArray[np.float32]  # (S,) of d_r0 when the baseline was learned
+    onset_of: NDArray[np.int16]  # (S, ONSETS) cell whose resistance, or C + cell whose capacity, is leaving; −1 free
+    onset_min: NDArray[np.int32]  # (S, ONSETS) see findings.onset
 
     @classmethod
     def empty(cls, slots: int, cells: int, probes: int) -> AgingState:  # noqa: ARG003 - every state is made alike
@@ -69,6 +72,8 @@ class AgingState:
             np.zeros(slots, np.int64),
             np.zeros(slots, np.uint8),
             np.full(slots, np.inf, np.float32),
+            np.full((slots, ONSETS), -1, np.int16),
+            np.zeros((slots, ONSETS), np.int32),
         )
 
 
@@ -83,6 +88,7 @@ def step(cfg: AgingConfig, state: AgingState, block: FrameBlock) -> Found:
         d["slot"], block.t_ns, block.lane, d["quality"], d["d_r0"], d["d_q"], d["d_r0_std"], d["d_q_std"],
         cfg.r0_std, cfg.r0_rise, cfg.r0_sigmas, cfg.q_std, cfg.q_loss, cfg.settle,
         state.r0_base, state.aging_level, state.hour_ns, state.hours, state.r0_base_std,
+        (state.onset_of, state.onset_min),
     )  # fmt: skip
 
 
@@ -91,7 +97,7 @@ def _walk(
     start, whole, real, count,
     slot, t_ns, lane, quality, d_r0, d_q, d_r0_std, d_q_std,
     r0_std, r0_rise, r0_sigmas, q_std, q_loss, settle,
-    r0_base, aging_level, hour_ns, hours, r0_base_std,
+    r0_base, aging_level, hour_ns, hours, r0_base_std, onsets,
 ):  # fmt: skip
     cells = d_r0.shape[1]
     x = np.empty(cells, np.float32)
@@ -111,11 +117,11 @@ def _walk(
         settled = hours[s] >= settle
         if d_r0_std[n] <= r0_std:
             _look_r0(
-                n, s, t, d_r0, d_r0_std[n], settled, r0_rise, r0_sigmas, r0_base, r0_base_std, aging_level, x, near,
-                whole, real, count,
+                n, s, t, d_r0, d_r0_std[n], settled, r0_rise, r0_sigmas, r0_base, r0_base_std, aging_level, onsets, x,
+                near, whole, real, count,
             )  # fmt: skip
         if d_q_std[n] <= q_std:
-            _look_q(n, s, t, d_q, d_q_std[n], settled, q_loss, aging_level, x, near, whole, real, count)
+            _look_q(n, s, t, d_q, d_q_std[n], settled, q_loss, aging_level, onsets, x, near, whole, real, count)
     return slot.size
 
 
@@ -126,8 +132,9 @@ def _set(aging_level, s, c, at, level):
 
 @njit(cache=True, error_model="numpy")
 def _look_r0(
-    n, s, t, d_r0, std, settled, r0_rise, r0_sigmas, r0_base, r0_base_std, aging_level, x, near, whole, real, count
-):
+    n, s, t, d_r0, std, settled, r0_rise, r0_sigmas, r0_base, r0_base_std, aging_level, onsets, x, near,
+    whole, real, count,
+):  # fmt: skip
     """Hold d_r0 of pack `s` against its own; a much sharper estimate replaces what was learned."""
     fresh = std <= 0.6 * r0_base_std[s]
     known = max(std, min(r0_base_std[s], np.float32(1.0)))
@@ -143,6 +150,7 @@ def _look_r0(
     for c in range(d_r0.shape[1]):
         was = (aging_level[s, c] >> _R0_AT) & 3
         level = was
+        since = onset(onsets[0][s], onsets[1][s], c, t, x[c], 0.5 * bound, settled)
         sure = settled or x[c] >= 2.0 * bound
         if x[c] >= bound and (was > 0 or (sure and is_alone(x, c, near))):
             level = max(was, 3 if x[c] >= 1.0 + bound else 2 if x[c] >= 2.0 * bound else 1)
@@ -150,13 +158,13 @@ def _look_r0(
             level = 0
         if level != was:
             _set(aging_level, s, c, _R0_AT, level)
-            emit(whole, real, count, n, _RESISTANCE, CELL, c, level, t, x[c], bound, std)
+            emit(whole, real, count, n, _RESISTANCE, CELL, c, level, since if since >= 0 else t, x[c], bound, std)
     if fresh:
         r0_base_std[s] = std
 
 
 @njit(cache=True, error_model="numpy")
-def _look_q(n, s, t, d_q, std, settled, q_loss, aging_level, x, near, whole, real, count):
+def _look_q(n, s, t, d_q, std, settled, q_loss, aging_level, onsets, x, near, whole, real, count):
     """Hold d_q of pack `s` against the pack."""
     bound = np.float32(max(q_loss, 5.0 * std))
     off = 0
@@ -166,8 +174,9 @@ def _look_q(n, s, t, d_q, std, settled, q_loss, aging_level, x, near, whole, rea
     for c in range(d_q.shape[1]):
         was = (aging_level[s, c] >> _Q_AT) & 3
         level = 0 if x[c] < 0.7 * bound else was
+        since = onset(onsets[0][s], onsets[1][s], x.size + c, t, x[c], 0.5 * bound, settled)
         if x[c] >= bound and (was > 0 or (settled and off <= _MOST and is_alone(x, c, near))):
             level = max(was, 2 if x[c] >= 3.0 * bound else 1)
         if level != was:
             _set(aging_level, s, c, _Q_AT, level)
-            emit(whole, real, count, n, _CAPACITY, CELL, c, level, t, x[c], bound, std)
+            emit(whole, real, count, n, _CAPACITY, CELL, c, level, since if since >= 0 else t, x[c], bound, std)

@@ -13,6 +13,8 @@ Found = tuple[
     NDArray[np.int64], NDArray[np.float32]
 ]  # (F, 6) row, kind, subject kind, subject, level, since_ns; (F, 3)
 _ROOM = 64  # findings beside those that one row can bring
+ONSETS = 4  # values of a pack whose way out of their normal is timed at once
+_MINUTE_NS = 60_000_000_000
 
 
 def collect(walk: Callable[..., int], rows: int, most: int, *columns: Any) -> Found:  # noqa: ANN401 - arrays and numbers
@@ -111,3 +113,33 @@ def hold(acc, raised, sign, dt_s, for_s, min_samples, clear_s):
     elif sign < 0:
         acc = max(0.0, acc - 0.25 * share)
     return acc, False
+
+
+@njit(cache=True, error_model="numpy")
+def onset(at, minute, key, t_ns, x, leaves, follows):
+    """Keep since when a value is beyond `leaves`; give since when (ns) it has been on its way to `x`, −1 if not known.
+
+    `at` (ONSETS,) holds `key` of what is timed, −1 free, `minute` (ONSETS,) when it crossed, minutes since 1970.  A
+    straight line through that crossing and now leads back to zero.  Where it crossed with `follows` false, while the
+    estimate of it was still settling, it is told from the crossing on.  Falling below half of `leaves` ends it.
+    """
+    place, free = -1, -1
+    for k in range(at.size):
+        if at[k] == key:
+            place = k
+        elif at[k] < 0 and free < 0:
+            free = k
+    if place < 0:
+        place = free
+        if place < 0 or not x >= leaves:
+            return np.int64(-1)
+        at[place] = key
+        minute[place] = t_ns // _MINUTE_NS if follows else -(t_ns // _MINUTE_NS)
+    elif not x >= 0.5 * leaves:
+        at[place] = -1
+        return np.int64(-1)
+    crossed = np.int64(abs(minute[place])) * _MINUTE_NS
+    if minute[place] < 0 or x <= leaves:
+        return crossed
+    back = (t_ns - crossed) * min(leaves / (x - leaves), 1.0)
+    return crossed - np.int64(back)

@@ -4,7 +4,8 @@ A slow mean of (cell − median) at low current is held against two scales that 
 must stand out from the pack and from its neighbours, in median absolute deviations: packs differ by module, and a
 module is no weak cell.  A block is a run of cells beyond the half-sample scale, the shortest interval that holds half
 of the cells (the shorth; Rousseeuw and Leroy, Statistica Neerlandica 42 (1988) 103).
-What is there from the first day is spread since first seen, not a cell's own normal.
+What is there from the first day is spread since first seen, not a cell's own normal; a cell that parts from its
+neighbours later has done so since it was half as far from them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from operators.kernels.findings import Found, collect, emit
+from operators.kernels.findings import ONSETS, Found, collect, emit, onset
 from operators.kernels.kinds import CELL, INDEX
 from operators.kernels.robust import NEAR, median_of, sort
 from schemas.frames import LIVE, FrameBlock, missing_context
@@ -73,6 +74,8 @@ class SpreadState:
     hour_ns: NDArray[np.int64]  # (S,) last look
     bleed_ns: NDArray[np.int64]  # (S,) last time that a bleed was on
     dv_h: NDArray[np.float32]  # (S,) hours of low current seen
+    parting: NDArray[np.int16]  # (S, ONSETS) cell that parts from its neighbours, −1 free
+    parting_min: NDArray[np.int32]  # (S, ONSETS) see findings.onset
 
     @classmethod
     def empty(cls, slots: int, cells: int, probes: int) -> SpreadState:  # noqa: ARG003 - every state is made alike
@@ -85,6 +88,8 @@ class SpreadState:
             np.zeros(slots, np.int64),
             np.zeros(slots, np.int64),
             np.zeros(slots, np.float32),
+            np.full((slots, ONSETS), -1, np.int16),
+            np.zeros((slots, ONSETS), np.int32),
         )
 
 
@@ -105,6 +110,7 @@ def step(cfg: SpreadConfig, state: SpreadState, block: FrameBlock, docv: NDArray
         cfg.local_v, cfg.single_sigmas, cfg.block_v, cfg.block_sigmas, cfg.floor_v, cfg.bleed_s,
         cfg.by_charge, cfg.known_soc,
         state.dv, state.spread_level, state.first_ns, state.sample_ns, state.hour_ns, state.bleed_ns, state.dv_h,
+        (state.parting, state.parting_min),
     )  # fmt: skip
 
 
@@ -114,7 +120,7 @@ def _walk(
     slot, t_ns, lane, quality, current_a, cell_v, v_med, z_med, d_soc, d_soc_std, mask, docv,
     per_ah, slope_v, rest_c_rate, sample_s, settle_h, tau_h, single_v, local_v, single_sigmas, block_v, block_sigmas,
     floor_v, bleed_s, by_charge, known_soc,
-    dv, level, first_ns, sample_ns, hour_ns, bleed_ns, dv_h,
+    dv, level, first_ns, sample_ns, hour_ns, bleed_ns, dv_h, parting,
 ):  # fmt: skip
     cells = cell_v.shape[1]
     order = np.empty(cells, np.float32)
@@ -159,7 +165,8 @@ def _walk(
         if t - hour_ns[s] >= _HOUR_NS and dv_h[s] >= settle_h and cells >= 4:
             hour_ns[s] = t
             _look(
-                n, s, dv, first_ns[s], level, single_v, local_v, single_sigmas, block_v, block_sigmas, floor_v,
+                n, s, t, dv, first_ns[s], dv_h[s] < 2.0 * settle_h, parting, level,
+                single_v, local_v, single_sigmas, block_v, block_sigmas, floor_v,
                 order, local, bad, near, whole, real, count,
             )  # fmt: skip
     return slot.size
@@ -183,7 +190,7 @@ def _evened(x, docv, at, slope_v):
 
 @njit(cache=True, error_model="numpy")
 def _look(
-    n, s, dv, first_ns, level, single_v, local_v, single_sigmas, block_v, block_sigmas, floor_v,
+    n, s, t, dv, first_ns, early, parting, level, single_v, local_v, single_sigmas, block_v, block_sigmas, floor_v,
     order, local, bad, near, whole, real, count,
 ):  # fmt: skip
     """Hold the means of pack `s` against their scales."""
@@ -239,6 +246,9 @@ def _look(
             bad[c] = 1
         was = level[s, c]
         now = was
+        bound = max(np.float32(single_sigmas) * local_scale, np.float32(local_v))
+        at = first_ns if early else t
+        since = onset(parting[0][s], parting[1][s], c, at, abs(local[c]), 0.5 * bound, not early)
         if bad[c]:
             now = max(was, 3 if abs(x) > 10.0 * single_v else 2 if abs(x) > 3.0 * single_v else 1)
         elif was and abs(local[c]) < 0.7 * local_v and abs(x) < 0.7 * block_v:
@@ -249,4 +259,6 @@ def _look(
             bound = max(np.float32(single_sigmas) * sigma, np.float32(single_v))
             if abs(bad[c]) == 2:
                 bound = block_bound
-            emit(whole, real, count, n, _SPREAD, CELL, c, now, first_ns, x, bound, sigma)
+            if since < 0 or abs(bad[c]) == 2:
+                since = first_ns
+            emit(whole, real, count, n, _SPREAD, CELL, c, now, max(since, first_ns), x, bound, sigma)

@@ -31,6 +31,24 @@ def test_rising_resistance_is_found_before_a_quarter_more() -> None:
     assert {f[2] for f in found} == {5}
 
 
+def test_rising_resistance_is_told_since_its_trend_began() -> None:
+    n, began = 30 * PER_DAY, 6 * PER_DAY
+    d_r0 = np.random.default_rng(4).normal(0, 0.005, (n, C))
+    d_r0[began:, 5] += 0.5 * np.arange(n - began) / (n - began)
+    block = enriched(np.arange(n) * DT, cells=C, d_r0=d_r0)
+    whole, _ = kernel.step(CFG, kernel.AgingState.empty(1, C, 4), block)
+    found_ns, since_ns = block.t_ns[whole[0, 0]], whole[0, 5]
+    assert abs(since_ns - block.t_ns[began]) < 0.15 * (found_ns - block.t_ns[began])
+
+
+def test_a_cell_whose_resistance_leaps_has_had_it_since_the_leap() -> None:
+    d_r0 = np.zeros((6 * PER_DAY, C))
+    d_r0[3 * PER_DAY :, 3] = 0.5
+    block = enriched(np.arange(len(d_r0)) * DT, cells=C, d_r0=d_r0)
+    whole, _ = kernel.step(CFG, kernel.AgingState.empty(1, C, 4), block)
+    assert 0 <= whole[0, 5] - block.t_ns[3 * PER_DAY] <= 3600 * 10**9
+
+
 def test_an_early_guess_of_resistance_gives_way_to_a_sharper_one() -> None:
     n = 10 * PER_DAY
     d_r0 = np.zeros((n, C))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from operators.kernels import findings
-from operators.kernels.findings import hold
+from operators.kernels.findings import ONSETS, hold, onset
 
 
 def run(bad: list[int], dt_s: float, for_s: float, samples: int, clear_s: float = 60.0) -> list[bool]:
@@ -40,6 +40,37 @@ def test_clears_after_the_quiet_time_only() -> None:
     raised = run([1, 1, 1] + [-1] * 70, 1.0, 0.0, 3)
     assert raised[2] is True
     assert raised.index(False, 3) - 2 == 60
+
+
+def _since(values: list[float], *, follows: bool = True, key: int = 7) -> list[int]:
+    """Give since when, in hours from the first, each of hourly values has been on its way; −1 not known."""
+    hour, start = 3_600_000_000_000, 480_000 * 3_600_000_000_000
+    at, minute = np.full(ONSETS, -1, np.int16), np.zeros(ONSETS, np.int32)
+    told = [onset(at, minute, key, start + n * hour, x, 0.5, follows) for n, x in enumerate(values)]
+    return [-1 if t < 0 else round((t - start) / hour) for t in told]
+
+
+def test_what_grows_in_a_straight_line_has_done_so_since_it_was_nothing() -> None:
+    told = _since([0.0] * 10 + [0.05 * k for k in range(30)])
+    assert told[:20] == [-1] * 20
+    assert told[20] == 20
+    assert set(told[30:]) == {10}
+
+
+def test_what_leaps_has_done_so_since_the_leap_and_a_value_that_settles_since_it_was_seen() -> None:
+    assert _since([0.0, 0.0, 2.0, 2.0, 2.0])[2] == 2
+    assert _since([0.0, 0.6, 0.8, 1.2], follows=False)[1:] == [1, 1, 1]
+
+
+def test_what_falls_back_and_leaves_again_begins_anew() -> None:
+    assert _since([0.6, 0.4, 0.45, 0.1, np.nan, 0.6])[2:] == [0, -1, -1, 5]
+
+
+def test_values_beyond_those_that_can_be_timed_are_not_known() -> None:
+    at, minute = np.full(ONSETS, -1, np.int16), np.zeros(ONSETS, np.int32)
+    told = [onset(at, minute, key, 10**18, 1.0, 0.5, True) for key in range(ONSETS + 1)]
+    assert told[-1] == -1
+    assert min(told[:-1]) > 0
 
 
 def test_a_value_that_is_not_known_neither_raises_nor_clears() -> None:

@@ -41,6 +41,20 @@ def test_a_cell_low_from_the_first_day_is_named_after_the_settling_time() -> Non
     assert found[0][0] * DT / 3600 == pytest.approx(CFG.settle_h, abs=1.1)
 
 
+def test_spread_is_told_since_first_seen_or_since_a_cell_parted_from_the_others() -> None:
+    n = int(300 * 3600 / DT)
+    late = np.broadcast_to(off(), (n, CELLS)).copy()
+    began = n // 2
+    late[began:, 9] -= 0.05 * np.arange(n - began) / (n - began)
+    for dv, truth in ((off(c9=-0.025), 0), (late, began)):
+        v = 3.7 + np.broadcast_to(dv, (n, CELLS))
+        block = enriched(np.arange(n) * DT, cells=CELLS, cell_v=v)
+        whole, _ = kernel.step(CFG, kernel.SpreadState.empty(1, CELLS, 4), block, DOCV)
+        assert whole[0, 3] == 9
+        late_h = (whole[0, 5] - block.t_ns[truth]) / 3.6e12
+        assert late_h == 0 if truth == 0 else abs(late_h) < 36
+
+
 def test_three_bad_cells_do_not_hide_each_other() -> None:
     assert {f[2] for f in run(off(c3=-0.05, c14=-0.06, c25=-0.04))} == {3, 14, 25}
 
