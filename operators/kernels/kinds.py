@@ -211,7 +211,7 @@ KINDS: tuple[Kind, ...] = (
         1.0,
         "°C",
         1,
-        "{subject} {have} read {value} without a change while {they} should have moved by {normal} with the others",
+        "{subject} {have} read {value} without a change while the others moved by {normal}",
         "Check this probe: nobody knows the temperature near it.",
     ),
     Kind(

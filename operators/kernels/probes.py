@@ -6,8 +6,9 @@ or warmer under load, while the pack warms up or in cold air, is its own normal.
 all see the same inputs.  The middle is the mean of the inner half of the probes, since their median is as coarse as one
 reading.
 
-A probe that follows its pack changes its reading when what is expected of it has crossed a step of its resolution.  One
-that has not, while that moved by more than a step and left what it reads by more than half of one, stands still.
+A probe that follows its pack changes its reading when the pack has gone a step of the probe's resolution.  One that has
+not, while the middle moved by more than a step and what is expected of it by more than half of one from what it reads,
+stands still.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class ProbesConfig:
     tau_s: float = 1800.0
     alone_s: float = 3600.0  # looks within this time share the weight of one
     memory_s: float = 20 * 86_400.0
-    stuck_c: float = 5.0  # what is expected of a probe moved this far while it read one value
+    stuck_c: float = 5.0  # the middle moved this far while the probe read one value
     still_c: float = 0.5  # beyond a step of its resolution, where it has left its normal by as much beyond half a step
     still_sigmas: float = 1.5  # and by so many of its usual deviations
     still_lag: float = 0.15  # and by this share of what the pack has warmed in half an hour
@@ -72,7 +73,7 @@ class ProbesState:
     """One slot per pack."""
 
     last_c: NDArray[np.float32]  # (S, P) NaN before the first
-    mark_c: NDArray[np.float32]  # (S, P) what was expected of the probe when it last changed
+    mark_c: NDArray[np.float32]  # (S, P) the pack's middle when the probe last changed
     mark_min: NDArray[np.int32]  # (S, P) and that time, minutes since 1970
     normal_c: NDArray[np.float32]  # (S, P, _TERMS) own normal
     probe_acc: NDArray[np.float32]  # (S, P) debounce
@@ -193,7 +194,6 @@ def _walk(
             if sign < 0 and not raised:
                 for j in range(_TERMS):
                     normal_c[s, p, j] += gain[j] * share * e
-                mark_c[s, p] += spread * share * e  # what is learned is no way that the pack went
                 square += min(e * e, 9.0 * noise_c2[s])
                 used += 1
             # A probe that does not follow its pack, until it moves.
@@ -202,11 +202,12 @@ def _walk(
             if changed:
                 step_c[s] = min(step_c[s], abs(v - last_c[s, p])) if last_c[s, p] == last_c[s, p] else step_c[s]
                 last_c[s, p] = v
-                mark_c[s, p], mark_min[s, p] = expected, t // _MINUTE_NS
-            moved = abs(expected - mark_c[s, p])
+                mark_c[s, p], mark_min[s, p] = middle, t // _MINUTE_NS
+            went = middle - mark_c[s, p]
+            moved = abs(went)
             one = min(step_c[s], step0)
             beyond = max(still_c, still_sigmas * scale) + still_lag * abs(x[2])
-            left = moved >= one + beyond and abs(e) >= 0.5 * one + beyond
+            left = moved >= one + beyond and abs(e) >= 0.5 * one + beyond and e * went < 0.0
             again = left and flags[s, p] & _LEFT != 0  # one look alone may be a lag
             flags[s, p] = flags[s, p] | _LEFT if left else flags[s, p] & ~_LEFT
             if (stuck and changed) or (not stuck and (moved >= stuck_c or again)):
