@@ -174,32 +174,42 @@ def fit_smooth(x: Floats, y: Floats, cell: Cells, relevance: Floats, seed: int, 
     cells, parts = [np.flatnonzero(cell == one) for one in np.unique(cell)], []
     for rows in cells:
         z = scaled(x[rows], middle, width, relevance)
-        parts.append(np.column_stack([_radial(z, centres, length) @ turn, plane * z, np.ones(len(z))]))
-    beta, mean, weight = np.zeros(0), 0.0, np.ones(len(y))
-    for _ in range(1 + cfg.again):
-        if beta.size:
+        parts.append(np.column_stack([_radial(z, centres, length), plane * z, np.ones(len(z))]))
+    beta, mean, weight = np.zeros(parts[0].shape[1]), 0.0, np.ones(len(y))
+    for again in range(1 + cfg.again):
+        if again:
             off = np.concatenate([y[rows] - mean - part @ beta for rows, part in zip(cells, parts, strict=True)])
             weight[np.concatenate(cells)] = _by_error(off)
         mean = float(np.average(y, weights=weight))
-        beta = _ridge(cells, parts, y - mean, weight, cfg.ridge * len(x))
-    radial, slope = turn @ beta[: turn.shape[1]], plane * beta[turn.shape[1] : -1]
+        gram, moment = _sums(cells, parts, y - mean, weight)
+        beta = _ridge(gram, moment, turn, cfg.ridge * len(x))
+    radial, slope = beta[: len(centres)], plane * beta[len(centres) : -1]
     return Smooth(middle, width, relevance, centres, length, radial, slope, mean + float(beta[-1]))
 
 
-def _ridge(cells: list[Rows], parts: list[Floats], y: Floats, weight: Floats, ridge: float) -> Floats:
-    """Give the weights of terms (M,) that fit y (N,), of `cells` with terms `parts`, each cell off by what it is."""
+def _sums(cells: list[Rows], parts: list[Floats], y: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """Give squares (M, M) of terms and their products (M,) with y (N,), each cell's constant taken out."""
     size = parts[0].shape[1]
-    gram, moment = np.zeros((size, size)), np.zeros(size)
-    for rows, part in zip(cells, parts, strict=True):
+    gram, moment, sums = np.zeros((size, size)), np.zeros(size), np.empty((len(cells), size))
+    for k, (rows, part) in enumerate(zip(cells, parts, strict=True)):
         root = np.sqrt(weight[rows])
         terms, target = part * root[:, None], y[rows] * root
+        shared = np.sqrt(_OF_CELL / (1.0 + _OF_CELL * weight[rows].sum()))
+        sums[k] = shared * (root @ terms)
         gram += terms.T @ terms
-        total, of_cell = weight[rows].sum(), root @ terms
-        shared = _OF_CELL / (1.0 + _OF_CELL * total)
-        gram -= shared * np.outer(of_cell, of_cell)
-        moment += terms.T @ target - shared * of_cell * (root @ target)
-    gram[np.diag_indices(size)] += ridge
-    return np.asarray(np.linalg.solve(gram, moment))
+        moment += terms.T @ target - sums[k] * shared * (root @ target)
+    return gram - sums.T @ sums, moment
+
+
+def _ridge(gram: Floats, moment: Floats, turn: Floats, ridge: float) -> Floats:
+    """Give the weights (M,) of terms, the first of which (R of them) are restrained along `turn` (R, T)."""
+    radial, kept = turn.shape
+    turned = np.zeros((len(gram), len(gram) - radial + kept))
+    turned[:radial, :kept] = turn
+    turned[radial:, kept:] = np.eye(len(gram) - radial)
+    square = turned.T @ gram @ turned
+    square[np.diag_indices(len(square))] += ridge
+    return np.asarray(turned @ np.linalg.solve(square, turned.T @ moment))
 
 
 def _radial(a: Floats, b: Floats, length: float) -> Floats:
