@@ -112,9 +112,13 @@ def inputs_of(job: Lives, fleet: Fleet) -> Floats:
 
 def fit(job: Lives, known: NDArray[np.bool_], seed: int) -> LifeFit:
     """Fit log cycles left on the looks `known` (N,)."""
+    return _fit(job, known, seed)[0]
+
+
+def _fit(job: Lives, known: NDArray[np.bool_], seed: int) -> tuple[LifeFit, Floats]:
     fleet = fleet_of(job, known)
     x = inputs_of(job, fleet)
-    return LifeFit(fleet, learn.fit_life(x[known], np.log(job.left[known]), job.cell[known], seed))
+    return LifeFit(fleet, learn.fit_life(x[known], np.log(job.left[known]), job.cell[known], seed)), x
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,9 +135,9 @@ def held_out(job: Lives, fold: Fold, seed: int) -> HeldOut:
     fleets = {}
     for one in np.unique(fold):
         test = fold == one
-        fitted = fit(job, ~test, seed)
+        fitted, x = _fit(job, ~test, seed)
         fleets[one] = fitted.fleet
-        prior[test] = blend.predict(fitted.blend, inputs_of(job, fitted.fleet)[test])
+        prior[test] = blend.predict(fitted.blend, x[test])
     for one, fleet in fleets.items():
         spread = learn.fit_interval(prior[fold != one], truth[fold != one], job.cell[fold != one])
         for k in np.flatnonzero(fold == one):
