@@ -14,8 +14,9 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from operators.health import MakeJudge, health
-from operators.identity import SESSIONS, identity
+from operators.identity import identity
 from operators.life import MakeOracle, life
+from operators.session_step import SESSIONS
 from operators.shard import Packs
 from operators.twin import twin
 from schemas.arrow import LakeItem, Provenance, to_arrow

@@ -14,7 +14,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Message as Polled
 from numpy.typing import NDArray
 
-from operators.identity import SESSIONS
+from operators.session_step import SESSIONS
 from operators.shard import Packs
 from schemas.arrow import SCHEMAS
 from schemas.events import DeadLetter, Item, Rows

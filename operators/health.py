@@ -11,13 +11,13 @@ import numpy as np
 from bytewax.operators import KeyedStream
 from numpy.typing import NDArray
 
-from operators.identity import SESSIONS
 from operators.kernels import evidence
 from operators.kernels import health as kernel
 from operators.kernels.evidence import EvidenceConfig, words
 from operators.kernels.health import HealthConfig
-from operators.shard import Packs, shard_step
-from operators.step import Slots, Step
+from operators.session_step import SESSIONS, session_step
+from operators.shard import Packs
+from operators.step import Step
 from schemas.events import Incident, Item, Rows
 from schemas.ids import record_id
 from schemas.pack import PackModel
@@ -65,12 +65,10 @@ MakeJudge = Callable[[PackModel], Judge]
 class HealthStep(Step):
     """Health of one shard's packs."""
 
-    def __init__(
-        self, pack: PackModel, slots: Slots, cfg: HealthConfig, evidence_cfg: EvidenceConfig, judge: Judge
-    ) -> None:
+    def __init__(self, pack: PackModel, cfg: HealthConfig, evidence_cfg: EvidenceConfig, judge: Judge) -> None:
         """Start with no pack."""
         self.state = kernel.HealthState.empty(0, pack.series, pack.probes)
-        self._pack, self._slots, self._cfg, self._evidence, self._judge = pack, slots, cfg, evidence_cfg, judge
+        self._pack, self._cfg, self._evidence, self._judge = pack, cfg, evidence_cfg, judge
         self._cold = kernel.cold_loss(pack)
 
     def dump(self) -> dict[str, Any]:
@@ -257,7 +255,7 @@ def health(
 ) -> KeyedStream[Item]:
     """Add the step: sessions give evidence, health and incidents, and pass with what is known; so do other items."""
 
-    def build(pack: PackModel, slots: Slots) -> Step:
-        return HealthStep(pack, slots, cfg(pack), EvidenceConfig(), Judge() if judge is None else judge(pack))
+    def build(pack: PackModel) -> Step:
+        return HealthStep(pack, cfg(pack), EvidenceConfig(), Judge() if judge is None else judge(pack))
 
-    return shard_step(step_id, up, build, packs, assigns=True, admits=SESSIONS, files=files)
+    return session_step(step_id, up, build, packs, files)

@@ -17,13 +17,13 @@ from bytewax.operators import KeyedStream
 from numpy.typing import NDArray
 
 from operators.kernels.fingerprint import FingerprintConfig, agreement, pattern
-from operators.shard import Packs, shard_step
-from operators.step import Slots, Step
+from operators.session_step import SESSIONS, session_step
+from operators.shard import Packs
+from operators.step import Step
 from schemas.events import Incident, Item, Rows
 from schemas.ids import record_id
 from schemas.pack import PackModel
 
-SESSIONS = "sessions_in"  # the internal table of sessions on their way through these steps
 FIRST, MOVED, RECOGNISED, REPLACED = KINDS = ("first_seen", "moved", "recognised", "replaced")
 
 
@@ -72,10 +72,10 @@ class Known:
 class IdentityStep(Step):
     """Packs of one model.  Sessions pass on under the name of the pack that they are of."""
 
-    def __init__(self, pack: PackModel, slots: Slots, cfg: FingerprintConfig) -> None:
+    def __init__(self, pack: PackModel, cfg: FingerprintConfig) -> None:
         """Start with no pack."""
         self.state = IdentityState.empty(0, pack.series, pack.probes)
-        self._pack, self._slots, self._cfg = pack, slots, cfg
+        self._pack, self._cfg = pack, cfg
         self._known = Known()
         self._out: list[tuple[int, dict[str, Any]]] = []
         self._incidents: list[Item] = []
@@ -262,12 +262,4 @@ def identity(
 ) -> KeyedStream[Item]:
     """Add the step: sessions get the names of their packs, keyed by pack model alone."""
     config = cfg or FingerprintConfig()
-    return shard_step(
-        step_id,
-        up,
-        lambda pack, slots: IdentityStep(pack, slots, config),
-        packs,
-        assigns=True,
-        admits=SESSIONS,
-        files=files,
-    )
+    return session_step(step_id, up, lambda pack: IdentityStep(pack, config), packs, files)

@@ -11,10 +11,10 @@ import numpy as np
 from bytewax.operators import KeyedStream
 from numpy.typing import NDArray
 
-from operators.identity import SESSIONS
 from operators.kernels import life as kernel
-from operators.shard import Packs, shard_step
-from operators.step import Slots, Step
+from operators.session_step import SESSIONS, session_step
+from operators.shard import Packs
+from operators.step import Step
 from schemas.events import Item, Rows
 from schemas.pack import PackModel
 
@@ -90,10 +90,10 @@ MakeOracle = Callable[[PackModel], Oracle]
 class LifeStep(Step):
     """The lives of one shard's packs."""
 
-    def __init__(self, pack: PackModel, slots: Slots, oracle: Oracle) -> None:
+    def __init__(self, pack: PackModel, oracle: Oracle) -> None:
         """Start with no pack."""
         self.state = kernel.LifeState.empty(0, pack.series, pack.probes)
-        self._slots, self._oracle = slots, oracle
+        self._oracle = oracle
 
     def dump(self) -> dict[str, Any]:
         """Give the trained model's state."""
@@ -174,7 +174,7 @@ def life(
 ) -> KeyedStream[Item]:
     """Add the step: sessions with their pack's health become forecasts; other items pass."""
 
-    def build(pack: PackModel, slots: Slots) -> Step:
-        return LifeStep(pack, slots, Oracle() if oracle is None else oracle(pack))
+    def build(pack: PackModel) -> Step:
+        return LifeStep(pack, Oracle() if oracle is None else oracle(pack))
 
-    return shard_step(step_id, up, build, packs, assigns=True, admits=SESSIONS, files=files)
+    return session_step(step_id, up, build, packs, files)

@@ -10,11 +10,11 @@ import numpy as np
 from bytewax.operators import KeyedStream
 from numpy.typing import NDArray
 
-from operators.identity import SESSIONS
 from operators.kernels import circuit_error as kernel
 from operators.kernels.circuit_error import CircuitErrorConfig
-from operators.shard import Packs, shard_step
-from operators.step import Slots, Step
+from operators.session_step import SESSIONS, session_step
+from operators.shard import Packs
+from operators.step import Step
 from schemas.events import Item, Rows
 from schemas.pack import PackModel
 
@@ -27,7 +27,7 @@ _MOST_OUT = 0.02  # of the charge that went in: the rest has another voltage
 class TwinStep(Step):
     """What the circuit misses of one shard's packs."""
 
-    def __init__(self, pack: PackModel, slots: Slots, cfg: CircuitErrorConfig) -> None:
+    def __init__(self, pack: PackModel, cfg: CircuitErrorConfig) -> None:
         """Start with no pack."""
         self.state = kernel.CircuitErrorState.empty(0, pack.series, pack.probes)
         self._pack, self._cfg = pack, cfg
@@ -116,8 +116,5 @@ def twin(
     files: Path | None = None,
 ) -> KeyedStream[Item]:
     """Add the step: sessions pass, and each charge adds what the circuit missed of it (table twins)."""
-
-    def build(pack: PackModel, slots: Slots) -> Step:
-        return TwinStep(pack, slots, cfg or CircuitErrorConfig())
-
-    return shard_step(step_id, up, build, packs, assigns=True, admits=SESSIONS, files=files)
+    config = cfg or CircuitErrorConfig()
+    return session_step(step_id, up, lambda pack: TwinStep(pack, config), packs, files)

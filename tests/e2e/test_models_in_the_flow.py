@@ -17,8 +17,8 @@ from flows.prognosis import future, learn, registry, rul, soh
 from flows.prognosis.charges import Charges, gather, read_sets
 from flows.prognosis.model import About, Model, save
 from flows.prognostics import build
-from operators.identity import SESSIONS
 from operators.session_records import full_v
+from operators.session_step import SESSIONS
 from schemas.events import Item, Rows
 from schemas.pack import load_pack
 from tests.support.frames import T0_NS

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from operators.health import HealthStep, Judge, Said
-from operators.identity import SESSIONS
 from operators.kernels.evidence import EvidenceConfig
 from operators.kernels.health import HealthConfig
+from operators.session_step import SESSIONS
 from operators.shard import ShardLogic
 from operators.step import Slots
 from schemas.arrow import Provenance, to_arrow
@@ -22,8 +22,8 @@ from tests.support.sessions import NEW_AH, charges, cut
 
 
 def logic(resume: dict[str, Any] | None = None, judge: Judge | None = None) -> ShardLogic:
-    def build(pack: PackModel, slots: Slots) -> HealthStep:
-        return HealthStep(pack, slots, HealthConfig.of(pack), EvidenceConfig(), judge or Judge())
+    def build(pack: PackModel, _: Slots) -> HealthStep:
+        return HealthStep(pack, HealthConfig.of(pack), EvidenceConfig(), judge or Judge())
 
     return ShardLogic(build, load_pack, resume, assigns=True, admits=SESSIONS)
 

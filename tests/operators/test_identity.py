@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.identity import SESSIONS, IdentityStep
+from operators.identity import IdentityStep
 from operators.kernels.fingerprint import FingerprintConfig
+from operators.session_step import SESSIONS
 from operators.shard import ShardLogic
 from schemas.events import Incident, Item, Rows
 from schemas.pack import load_pack
@@ -18,7 +19,7 @@ P, Q, R = (np.random.default_rng(seed).normal(0, 0.03, CELLS) for seed in (1, 2,
 
 
 def logic(resume: dict[str, Any] | None = None) -> ShardLogic:
-    build = lambda pack, slots: IdentityStep(pack, slots, FingerprintConfig())  # noqa: E731 - one line says it
+    build = lambda pack, _: IdentityStep(pack, FingerprintConfig())  # noqa: E731 - one line says it
     return ShardLogic(build, load_pack, resume, assigns=True, admits=SESSIONS)
 
 

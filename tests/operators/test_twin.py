@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from operators.identity import SESSIONS
 from operators.kernels import circuit_error as kernel
+from operators.session_step import SESSIONS
 from operators.shard import ShardLogic
 from operators.twin import TwinStep, charges, reason
 from schemas.events import Item, Rows
@@ -20,7 +20,7 @@ PACK = load_pack(MODEL)
 
 
 def logic() -> ShardLogic:
-    build = lambda pack, slots: TwinStep(pack, slots, kernel.CircuitErrorConfig())  # noqa: E731 - one line of wiring
+    build = lambda pack, _: TwinStep(pack, kernel.CircuitErrorConfig())  # noqa: E731 - one line of wiring
     return ShardLogic(build, load_pack, None, assigns=True, admits=SESSIONS)
 
 

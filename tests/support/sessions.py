@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.identity import SESSIONS
+from operators.session_step import SESSIONS
 from schemas.events import Rows
 from tests.support.frames import NS, T0_NS
 
