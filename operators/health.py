@@ -256,6 +256,6 @@ def health(
     """Add the step: sessions give evidence, health and incidents, and pass with what is known; so do other items."""
 
     def build(pack: PackModel) -> Step:
-        return HealthStep(pack, cfg(pack), EvidenceConfig(), Judge() if judge is None else judge(pack))
+        return HealthStep(pack, cfg(pack), EvidenceConfig.of(pack), Judge() if judge is None else judge(pack))
 
     return session_step(step_id, up, build, packs, files)

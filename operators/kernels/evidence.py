@@ -3,6 +3,10 @@
 A charge moved ΔAh and SOC by ΔSOC, so the pack holds ΔAh / ΔSOC; what the current sensor shows too much is no charge,
 and is taken off where the estimate knows it.  That quotient is of the pack as it is balanced today; times (smallest
 cell group / usable capacity) it is of the pack once balanced, which is what ages.
+
+On a plateau that quotient says nothing of its own: between two corrections by voltage SOC is counted with the capacity
+that the estimate has, and comes back as that capacity, charge by charge.  There a charge says what the estimate has
+learned of the capacity so far, less what it assumed before it saw anything.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from schemas.pack import PackModel
 
 # What speaks against a charge, by bit; the order is that of the text.
 REASONS = (
@@ -39,6 +45,9 @@ class EvidenceConfig:
     auxiliary_share: float = 0.03  # of the charge that was taken out again meanwhile
     floor: float = 0.02  # relative: what SOC's own standard deviations do not know
     unbalanced: float = 0.01  # the same where the cells' balance is not known
+    # Of a plateau: the capacity that the estimate begins with, and its relative standard deviation; 0: swings speak.
+    assumed_ah: float = 0.0
+    assumed_std: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse thresholds that are not positive."""
@@ -49,6 +58,11 @@ class EvidenceConfig:
         if not 0 < self.coverage <= 1 or not self.temp_c[0] < self.temp_c[1]:
             msg = f"coverage must be in 0..1 and temp_c rise; got {self.coverage}, {self.temp_c}"
             raise ValueError(msg)
+
+    @classmethod
+    def of(cls, pack: PackModel) -> EvidenceConfig:
+        """Take what depends on the chemistry."""
+        return cls(assumed_ah=pack.usable_ah, assumed_std=pack.capacity_std) if pack.chemistry == "lfp" else cls()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +96,8 @@ def grade(cfg: EvidenceConfig, charge: Mapping[str, NDArray[Any]], revised: NDAr
             + (offset_std_a * hours / d_ah) ** 2
             + np.where(unknown, cfg.unbalanced**2, 0.0)
         )
+        if cfg.assumed_ah > 0:
+            capacity_ah, relative = _learned(cfg, c)
         out_share = c["charge_out_ah"] / c["charge_in_ah"]
     says = (d_soc > 0) & (d_ah > 0)
     against = {
@@ -103,9 +119,24 @@ def grade(cfg: EvidenceConfig, charge: Mapping[str, NDArray[Any]], revised: NDAr
     return Graded(reasons, d_soc, d_soc_std, d_ah, capacity_ah, capacity_ah * relative)
 
 
+def _learned(cfg: EvidenceConfig, c: Mapping[str, Floats]) -> tuple[Floats, Floats]:
+    """Give the estimate's capacity of the smallest cell group (N,) without what it assumed, and how sure that is.
+
+    The estimate follows q, the share that is missing of a whole one: capacity = assumed / (1 + q).  Taking out an
+    assumption is Bayes' rule backwards: precisions and weighted means subtract.
+    """
+    missing = cfg.assumed_ah / c["capacity_low_ah"] - 1.0
+    precision = 1.0 / (c["capacity_std_ah"] / c["capacity_ah"] * (1.0 + missing)) ** 2
+    gained = precision - 1.0 / cfg.assumed_std**2
+    left = 1.0 + missing * precision / gained
+    known = (gained > 0) & (left > 0)
+    return np.where(known, cfg.assumed_ah / left, np.nan), np.where(known, np.sqrt(1.0 / gained) / left, np.inf)
+
+
 _NEEDED = (
     "soc_start", "soc_end", "soc_start_std", "soc_end_std", "charge_in_ah", "charge_out_ah", "capacity_ah",
-    "capacity_low_ah", "coverage", "soc_jump", "gap_max_s", "temp_mean_c", "current_offset_a", "current_offset_std_a",
+    "capacity_low_ah", "capacity_std_ah", "coverage", "soc_jump", "gap_max_s", "temp_mean_c", "current_offset_a",
+    "current_offset_std_a",
 )  # fmt: skip
 
 

@@ -70,18 +70,19 @@ class HealthConfig:
     learn: float = 0.02  # of the pack's own widening, a charge
     bms_step: float = 0.05  # SOH: a report that rises by this has been reset
     bms_rows: int = 1000  # frames with the same value to the bit
+    whole: bool = False  # a charge says all that the estimate has learned so far, instead of adding to it
 
     def __post_init__(self) -> None:
         """Refuse what is not positive."""
         for name in self.__dataclass_fields__:
-            if not getattr(self, name) > 0:
+            if name != "whole" and not getattr(self, name) > 0:
                 msg = f"{name} must be > 0; got {getattr(self, name)}"
                 raise ValueError(msg)
 
     @classmethod
     def of(cls, pack: PackModel) -> HealthConfig:
-        """Take what depends on the chemistry: on a plateau SOC leans on the capacity that it is to measure."""
-        return cls(bias=0.06, scale=1.5, conformal=2.2) if pack.chemistry == "lfp" else cls()
+        """Take what depends on the chemistry: on a plateau the estimate's capacity speaks (see evidence)."""
+        return cls(scale=1.5, conformal=1.1, whole=True) if pack.chemistry == "lfp" else cls()
 
 
 @dataclass(slots=True)
@@ -149,8 +150,8 @@ def follow(cfg: HealthConfig, state: HealthState, rows: Rows) -> Followed:
 
 (
     _PRIOR, _PRIOR_STD, _BIAS, _SCALE, _DRIFT, _GATE, _RESTART, _YOUNG, _FADE, _FILE_STD, _OWN_STD, _BASE, _CONFORMAL,
-    _COVERAGE, _LEARN, _BMS_STEP, _BMS_ROWS,
-) = range(17)  # fmt: skip
+    _COVERAGE, _LEARN, _BMS_STEP, _BMS_ROWS, _WHOLE,
+) = range(18)  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
@@ -218,6 +219,14 @@ def _learn(x, c, z, std, bias_var):
             # What came first was wrong rather than all that came since.
             x[Q], x[P], x[OUT], x[N] = c[_PRIOR], c[_PRIOR_STD] ** 2, 0.0, 0.0
         return 0.0
+    if c[_WHOLE] > 0.0:  # with what was believed before any; that neighbours agree says nothing of the interval
+        x[Q], x[P] = c[_PRIOR], c[_PRIOR_STD] ** 2
+        gain = x[P] / (x[P] + var)
+        x[Q] += gain * (z - x[Q])
+        x[P] *= 1.0 - gain
+        x[N] += 1.0
+        x[OUT] = 0.0
+        return gain
     # The pack's own widening: as many of its charges should lie inside as the interval promises.
     missed = abs(e) > c[_CONFORMAL] * x[WIDEN] * np.sqrt(x[P] + var)
     x[WIDEN] *= np.exp(c[_LEARN] * ((1.0 if missed else 0.0) - (1.0 - c[_COVERAGE])))

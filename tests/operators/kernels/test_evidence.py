@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from operators.kernels.evidence import REASONS, EvidenceConfig, Graded, grade, words
+from schemas.pack import load_pack
 from tests.support.sessions import charges
 
 CFG = EvidenceConfig()
@@ -89,3 +90,29 @@ def test_what_the_sensor_shows_too_much_is_not_charge() -> None:
     told = _grade(known)
     assert told.capacity_ah[0] == pytest.approx(54.0)
     assert told.capacity_std_ah[0] > _grade(plain).capacity_std_ah[0], "and how well it is known counts"
+
+
+LFP = load_pack("generic-lfp@96c2t60ah")
+
+
+@pytest.mark.parametrize(("truth", "std"), [(0.8, 0.02), (0.95, 0.05)])
+def test_on_a_plateau_a_charge_says_what_was_learned_without_what_was_assumed(truth: float, std: float) -> None:
+    cfg, new = EvidenceConfig.of(LFP), LFP.usable_ah
+    # a filter of the missing share that begins at 0 ± capacity_std and sees 1/truth - 1 ± std once
+    before, seen = 1.0 / LFP.capacity_std**2, 1.0 / std**2
+    missing = (1.0 / truth - 1.0) * seen / (before + seen)
+    whole = new / (1.0 + missing)
+    relative = (before + seen) ** -0.5 / (1.0 + missing)
+    charge = charges(1, whole, capacity_std_ah=whole * relative)
+    got = grade(cfg, charge.data, charge.data["revision"] > 0)
+    assert got.reasons.tolist() == [0]
+    assert got.capacity_ah[0] == pytest.approx(truth * new)
+    assert got.capacity_std_ah[0] / new == pytest.approx(std * truth**2)
+
+
+def test_on_a_plateau_a_charge_counts_only_where_something_was_learned() -> None:
+    cfg = EvidenceConfig.of(LFP)
+    for relative in (LFP.capacity_std, LFP.capacity_std * 1.2, 0.96 * LFP.capacity_std, np.nan):
+        charge = charges(1, LFP.usable_ah, capacity_std_ah=relative * LFP.usable_ah).data
+        (reasons,) = grade(cfg, charge, charge["revision"] > 0).reasons.tolist()
+        assert words(reasons) == "soc_uncertain", relative

@@ -205,6 +205,20 @@ def test_cold_takes_more_of_a_pack_and_warmth_nothing() -> None:
 
 def test_what_is_believed_leans_on_the_chemistry() -> None:
     nmc, lfp = (kernel.HealthConfig.of(load_pack(f"generic-{c}")) for c in ("nmc", "lfp"))
-    assert lfp.bias > nmc.bias
+    assert lfp.whole
+    assert not nmc.whole
     with pytest.raises(ValueError, match="bias must be > 0; got 0"):
         kernel.HealthConfig(bias=0.0)
+
+
+def test_on_a_plateau_charges_that_say_the_same_make_nothing_surer_and_the_newest_counts() -> None:
+    cfg = kernel.HealthConfig.of(load_pack("generic-lfp"))
+    state = kernel.HealthState.empty(1, 0, 0)
+    got = kernel.follow(cfg, state, rows(40, soh=0.82, soh_std=0.03))
+    at = [column(got, name) for name in ("soh_capacity", "soh_capacity_std")]
+    var = (0.03 * cfg.scale) ** 2
+    gain = cfg.prior_std**2 / (cfg.prior_std**2 + var)
+    assert at[0] == pytest.approx(cfg.prior + gain * (0.82 - cfg.prior))
+    assert at[1][-1] == pytest.approx(at[1][0])
+    better = kernel.follow(cfg, state, rows(1, soh=0.8, soh_std=0.001, t_ns=T0_NS + 41 * DAY_NS))
+    assert column(better, "soh_capacity")[0] == pytest.approx(0.8, abs=1e-3)
