@@ -231,6 +231,7 @@ def test_worst_cells_names_the_cells_that_stand_out_counted_from_one(lake: Path)
     assert len(worst) == 10
     assert (worst[0]["pack_id"], worst[0]["cell"], round(worst[0]["r0_over_median"], 6)) == ("B", 4, 0.5)
     assert (worst[1]["pack_id"], worst[1]["cell"], round(worst[1]["capacity_over_median"], 6)) == ("A", 1, -0.25)
+    assert [round(worst[0][name], 6) for name in ("soc_std", "r0_std", "capacity_std")] == [0.01, 0.1, 0.05]
 
 
 def test_imbalance_is_three_numbers_each_with_an_interval_and_the_cell_that_makes_it(lake: Path) -> None:
