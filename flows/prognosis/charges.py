@@ -61,19 +61,19 @@ class Charges:
 def read_sets(data: Path, only: Iterable[str] = (), notes: list[str] | None = None) -> dict[str, Charges]:
     """Read every set of cells in `data` (or in its folder soh_features) by column layout.
 
-    A file is Parquet with dataset, cell, cycle, capacity (Ah) and any further columns of numbers, one row a cycle;
-    nothing depends on which cells are in it or on the number of files: what all of them have is read.  `only` names
-    sets; raises ConfigError, also for a file of another kind, or with `notes` leaves that out and tells it there.
+    A file is Parquet or CSV with dataset, cell, cycle, capacity (Ah) and any further columns of numbers, one row a
+    cycle; nothing depends on which cells are in it or on the number of files: what all of them have is read.  `only`
+    names sets; raises ConfigError, also for a file of another kind, or with `notes` leaves that out and tells it there.
     """
     folder = data / FOLDER if (data / FOLDER).is_dir() else data
-    files = sorted(folder.glob("*.parquet"))
+    files = sorted(f for f in folder.glob("*") if f.suffix in {".parquet", ".csv"})
     if not files:
-        msg = f"--data must be a directory with Parquet files of charges, or with {FOLDER}/ in it; got {data}"
+        msg = f"--data must be a directory with Parquet or CSV files of charges, or with {FOLDER}/ in it; got {data}"
         raise ConfigError(msg)
     tables = []
     for file in files:
         try:
-            tables.append(_read(file))
+            tables.append(_read(file, notes))
         except ConfigError as wrong:
             if notes is None:
                 raise
@@ -83,7 +83,7 @@ def read_sets(data: Path, only: Iterable[str] = (), notes: list[str] | None = No
     if not columns:
         msg = f"files of charges must have columns of numbers in common; got none ({folder})"
         raise ConfigError(msg)
-    table = pa.concat_tables([t.select([*_WHO, *columns]) for t in tables])
+    table = pa.concat_tables([t.select([*_WHO, *columns]) for t in tables], promote_options="permissive")
     dataset, cell = (np.asarray(table[k].to_pylist(), np.str_) for k in ("dataset", "cell"))
     name = np.array([set_of(d, c) for d, c in zip(dataset, cell, strict=True)])
     wanted = set(only) or set(np.unique(name).tolist())
@@ -128,18 +128,22 @@ def protocol_of(cell: str) -> str:
     return _LAST.sub("", cell) or "one"
 
 
-def _read(file: Path) -> pa.Table:
-    from pyarrow import parquet  # noqa: PLC0415 - 10 MB that a flow which asks a model does without
+def _read(file: Path, notes: list[str] | None = None) -> pa.Table:
+    """Read one file; raises ConfigError.  With `notes` further columns that are no numbers are told there instead."""
+    from pyarrow import csv, parquet  # noqa: PLC0415 - 10 MB that a flow which asks a model does without
 
     try:
-        table = parquet.read_table(file)
+        table = parquet.read_table(file) if file.suffix == ".parquet" else csv.read_csv(file)
     except (pa.ArrowInvalid, OSError) as error:
-        msg = f"a set of charges must be Parquet; got {str(error).splitlines()[0]} ({file})"
+        msg = f"a set of charges must be Parquet or CSV; got {str(error).splitlines()[0]} ({file})"
         raise ConfigError(msg) from None
     if missing := [name for name in _WHO if name not in table.column_names]:
         msg = f"columns must include {', '.join(_WHO)}; {', '.join(missing)} missing ({file})"
         raise ConfigError(msg)
     wrong = [f.name for f in table.schema if f.name not in _WHO[:2] and not _is_number(f.type)]
+    if notes is not None and wrong and not set(wrong) & set(_WHO):
+        notes.append(f"{FOLDER}/{file.name}: columns left out that are no numbers: {', '.join(wrong)}")
+        table, wrong = table.drop_columns(wrong), []
     if wrong or len(table.column_names) == len(_WHO):
         got = f"{wrong[0]} as {table.schema.field(wrong[0]).type}" if wrong else "none"
         msg = f"columns besides dataset and cell must be numbers, one or more; got {got} ({file})"

@@ -62,10 +62,10 @@ def test_set_and_protocol_follow_from_the_names(dataset: str, cell: str, name: s
 
 
 def test_what_is_not_a_set_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--data must be a directory with Parquet files"):
+    with pytest.raises(ConfigError, match="--data must be a directory with Parquet or CSV files"):
         read_sets(tmp_path)
     (tmp_path / "a.parquet").write_text("no")
-    with pytest.raises(ConfigError, match=r"must be Parquet; got .*a\.parquet"):
+    with pytest.raises(ConfigError, match=r"must be Parquet or CSV; got .*a\.parquet"):
         read_sets(tmp_path)
     pq.write_table(pa.table({"dataset": ["A"], "cell": ["1"], "cycle": [1]}), tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="capacity missing"):
@@ -90,6 +90,28 @@ def test_what_all_files_have_is_read_and_a_file_of_another_kind_stops_it_or_is_t
     pq.write_table(pa.table({"dataset": ["x"]}), tmp_path / "other.parquet")
     with pytest.raises(ConfigError, match="cell, cycle, capacity missing"):
         read_sets(tmp_path)
+    first = min(tmp_path.glob("*.parquet"))
+    pq.write_table(pq.read_table(first).append_column("remark", pa.array(["warm"] * 30)), first)
     notes: list[str] = []
-    assert set(read_sets(tmp_path, notes=notes)) == {"FIRST", "SECOND"}
-    assert [note.partition(",")[0] for note in notes] == ["soh_features/other.parquet: left out"]
+    found = read_sets(tmp_path, notes=notes)
+    assert {name: c.columns for name, c in found.items()} == {"FIRST": ("q",), "SECOND": ("q",)}
+    assert sorted(note.partition(":")[0] for note in notes) == [
+        f"soh_features/{first.name}",
+        "soh_features/other.parquet",
+    ]
+    assert "columns left out that are no numbers: remark" in " ".join(notes)
+
+
+def test_a_set_written_as_text_with_other_line_ends_is_the_same_set(tmp_path: Path) -> None:
+    for folder in ("parquet", "csv"):
+        (tmp_path / folder).mkdir()
+    write(fading(3, 10), tmp_path / "parquet", "SET")
+    (file,) = (tmp_path / "parquet").glob("*.parquet")
+    table = pq.read_table(file)
+    lines = [",".join(table.column_names)]
+    lines += [",".join(repr(v).strip("'") for v in row.values()) for row in table.to_pylist()]
+    (tmp_path / "csv" / "set.csv").write_bytes("\r\n".join(lines).encode())
+    one, other = (read_sets(tmp_path / folder)["SET"] for folder in ("parquet", "csv"))
+    assert one.cells == other.cells
+    np.testing.assert_allclose(one.x, other.x, rtol=1e-6)
+    np.testing.assert_allclose(one.capacity_ah, other.capacity_ah)

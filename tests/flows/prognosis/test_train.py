@@ -44,7 +44,7 @@ def test_a_trained_model_has_a_card_and_can_be_promoted(ibms: Ibms, data: Path, 
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["--data", "nowhere"], "--data must be a directory with Parquet files of charges"),
+        (["--data", "nowhere"], "--data must be a directory with Parquet or CSV files of charges"),
         (["--data", "{data}", "--set", "XJTU"], "--set must be one of SET; got XJTU"),
         (["--data", "{data}", "--inputs", "all"], "must be one of charge, count, reference; got all"),
     ],
