@@ -53,22 +53,26 @@ def chosen(columns: tuple[str, ...], inputs: str, followed: Floats, cycle: Float
 def refuse_lookahead(make: Make, charges: Charges, seed: int = 1, cells: int = 3, cuts: int = 4) -> None:
     """Raise LeakError where features (N, F) of `make` change when what comes later is not there.
 
-    Each of some cells is cut at some charges: the features of that charge must be the same bits when the history ends
-    there, and when the capacity measured after it is another.  As many other cells stand beside these, through which
-    a feature might look ahead; all of a large set would only take longer.
+    Some cells are cut at some charges: the features of that charge must be the same bits when histories end there, and
+    when the capacity measured after it is another.  As many other cells stand beside these, through which a feature
+    might look ahead; all of a large set would only take longer, and so would one cell at a time.
     """
     draw = np.random.default_rng(seed)
     charges = _of_cells(charges, np.sort(draw.permutation(len(charges.cells))[: 2 * cells]))
     whole = make(charges)
-    for cell in draw.permutation(len(charges.cells))[:cells]:
-        rows = np.flatnonzero(charges.cell == cell)
-        for row in draw.choice(rows, min(cuts, rows.size), replace=False):
-            until = np.flatnonzero((charges.cell != cell) | (np.arange(len(charges)) <= row))
-            cut = charges.take(until)
-            _same(whole[row], make(cut)[np.flatnonzero(until == row)[0]], charges, row, "later charges")
-            capacity = charges.capacity_ah.copy()
-            capacity[(charges.cell == cell) & (np.arange(len(charges)) >= row)] *= 0.5
-            _same(whole[row], make(replace(charges, capacity_ah=capacity))[row], charges, row, "the capacity itself")
+    some = draw.permutation(len(charges.cells))[:cells]
+    of_cells = [np.flatnonzero(charges.cell == cell) for cell in some]
+    for _ in range(cuts):
+        ends = np.array([draw.choice(rows) for rows in of_cells])
+        last = np.full(len(charges.cells), len(charges))
+        last[some] = ends
+        until = np.flatnonzero(np.arange(len(charges)) <= last[charges.cell])
+        cut = make(charges.take(until))
+        capacity = np.where(np.arange(len(charges)) >= last[charges.cell], 0.5, 1.0) * charges.capacity_ah
+        halved = make(replace(charges, capacity_ah=capacity))
+        for row in ends.tolist():
+            _same(whole[row], cut[np.searchsorted(until, row)], charges, row, "later charges")
+            _same(whole[row], halved[row], charges, row, "the capacity itself")
 
 
 def _of_cells(charges: Charges, some: NDArray[np.int64]) -> Charges:
