@@ -108,15 +108,16 @@ def _of_gateways(folder: Path) -> list[dict[str, object]]:
     return found
 
 
-def _start(config: Path, folder: Path, done: Callable[[], bool], *, kill: bool) -> None:
-    """Run until `done` after both processes are up; on the way one of them may be killed."""
+def _start(config: Path, folder: Path, done: Callable[[], bool], then: Callable[[], None] | None = None) -> None:
+    """Run until `done` after both processes are up; where there is a `then`, it comes after one of them was killed."""
     with _run(config) as process:
         _both_up(folder, set())
-        if kill:
+        if then is not None:
             time.sleep(1.5)
             pids = _pids(folder)
             os.kill(max(pids), signal.SIGKILL)
             _both_up(folder, pids)
+            then()
         end = time.monotonic() + _PATIENCE_S
         while not done():
             assert process.poll() is None
@@ -167,15 +168,16 @@ def test_a_killed_process_loses_and_repeats_nothing(kafka: Cluster, memory: Call
         for k in range(times):  # as of an outbox that does not know what has arrived
             tripped(folder / f"{vehicle}-{k}", uplink(kafka, topics, vehicle), vehicle)
 
+    def later() -> None:
+        _send(kafka, topic, range(200, FRAMES))
+        trip("G1", 1)
+        trip("G2", 1)
+
     _send(kafka, topic, range(200))
     trip("G1", 2)
-    _start(config, folder, durable, kill=True)
-    _send(kafka, topic, range(200, FRAMES))
-    trip("G1", 1)
-    trip("G2", 1)
-    _start(config, folder, durable, kill=False)
+    _start(config, folder, durable, later)
     # a resumed sink publishes what the store covers
-    _start(config, folder, lambda: _in_lake(folder)[0] >= wanted, kill=False)
+    _start(config, folder, lambda: _in_lake(folder)[0] >= wanted)
     assert _in_lake(folder) == (wanted, 0)
     box = {"frames": 81, "complete": True, "reason": "…", "reports": 2}
     assert _of_gateways(folder) == [{"vehicle_id": vehicle, **box} for vehicle in ("G1", "G2")]

@@ -69,6 +69,12 @@ def test_what_is_not_understood_is_one_line_and_all_else_is_scored(
     ]
 
 
+def test_what_was_committed_names_the_weak_cells_of_the_recorded_cars() -> None:
+    named = json.loads(GOLDEN.read_text())["incidents"]
+    assert any("cell 82" in line for line in named["car2"])
+    assert len(named["car1"]) >= 1
+
+
 def test_a_directory_without_any_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"--data must be a directory with one or more of lg_hg2, leaf_cell, bmw_i3_trips, "
