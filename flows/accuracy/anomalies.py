@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from river import anomaly, stats
+from river import anomaly, preprocessing, stats
 
 from flows.accuracy.told import told_by
 from operators.fleet_model import train
@@ -147,38 +147,21 @@ def _online(
     def run(x: Floats, sound: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
         model, limit, learned = make(), stats.Quantile(_QUANTILE), 0
         odd = np.zeros(len(x), np.bool_)
-        scaler = _Scaler(x.shape[1])
+        scaler = preprocessing.StandardScaler()
         for i, row in enumerate(x):
-            z = scaler.scaled(row)
+            named = _named(row)
+            z = np.array(list(scaler.transform_one(named).values()))
             value, top = score(model, z), limit.get()
             odd[i] = learned >= _GRACE and top is not None and value >= top and top != 0.0
             if sound[i]:
                 if not odd[i]:
                     learn(model, z)
-                    scaler.learn(row)
+                    scaler.learn_one(named)
                     learned += 1
                 limit.update(value)
         return odd, len(pickle.dumps((model, limit, scaler)))
 
     return run
-
-
-class _Scaler:
-    """Welford's mean and variance of each feature."""
-
-    def __init__(self, features: int) -> None:
-        self.n, self.mean, self.var = 0, np.zeros(features), np.zeros(features)
-
-    def scaled(self, row: Floats) -> Floats:
-        """Give the deviations in units of their spread."""
-        return np.divide(row - self.mean, np.sqrt(self.var), out=np.zeros_like(row), where=self.var > 0)
-
-    def learn(self, row: Floats) -> None:
-        """Take a row in."""
-        self.n += 1
-        off = row - self.mean
-        self.mean = self.mean + off / self.n
-        self.var = self.var + (off * (row - self.mean) - self.var) / self.n
 
 
 def _named(z: Floats) -> dict[int, float]:

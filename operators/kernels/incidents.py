@@ -12,6 +12,7 @@ from operators.kernels.causes import judge
 from operators.kernels.kinds import CELL, INDEX, KINDS, PROBE, Kind
 from schemas.ids import record_id
 
+_GROWN = 1.5  # from so many times its first value on, the text of an update names both
 BLOCK = 6  # adjacent cells on one side are one fault
 _SPREAD, _EVENT = INDEX["cell_spread"], INDEX["thermal_event"]
 _WIRE, _HOT = INDEX["sense_wire"], INDEX["probe_offset"]
@@ -71,7 +72,7 @@ class Open:
     cleared_ns: int = 0  # 0 while open
     block: bool = False
     active: dict[tuple[int, int], list[float]] = field(default_factory=dict)  # (kind, subject) → level, value, normal,
-    # sigma, since_ns; since_ns is an int
+    # sigma, since_ns, value when first told; since_ns is an int
     shown: tuple[int, int, int] = (0, 0, 0)  # severity, kind and number of subjects of the newest revision
 
 
@@ -195,8 +196,8 @@ def _add(o: Open, f: Finding, block: list[int] | None) -> None:
     o.cleared_ns = 0
     key = (f.kind, f.subject)
     before = o.active.get(key)
-    since = f.since_ns if before is None else min(f.since_ns, int(before[4]))
-    o.active[key] = [f.level, f.value, f.normal, f.sigma, since]
+    since, first = (f.since_ns, f.value) if before is None else (min(f.since_ns, int(before[4])), before[5])
+    o.active[key] = [f.level, f.value, f.normal, f.sigma, since, first]
     o.block = o.block or block is not None
     if f.subject_kind == o.subject_kind and f.subject >= 0 and o.kind != _EVENT and not KINDS[f.kind].wide:
         o.subjects = sorted({*o.subjects, f.subject, f.subject + (f.kind == _WIRE)})  # a wire is between two cells
@@ -280,7 +281,7 @@ def _leading(o: Open) -> tuple[int, list[float]]:
 
 def _text(o: Open, t_ns: int) -> str:
     """Say which cell, what value, what is normal for it, since when, how sure, and what to do."""
-    at, (_, value, normal, sigma, since_ns) = _leading(o)
+    at, (_, value, normal, sigma, since_ns, first) = _leading(o)
     kind, several = KINDS[at], len(o.subjects) > 1
     text = kind.text.format(
         subject=_subject(o.subject_kind, o.subjects) if o.subjects else "the pack",
@@ -298,7 +299,8 @@ def _text(o: Open, t_ns: int) -> str:
     since = f"since {_when(int(since_ns))}"
     if o.cleared_ns:
         return f"Cleared at {_when(t_ns)}. What was found, {since}: {text.removesuffix(',')}."
-    return f"{text[0].upper()}{text[1:]} {since}; {_sure(value, sigma)}. {kind.do}"
+    grown = f", {_shown(kind, first)} when first told" if first and value / first >= _GROWN else ""
+    return f"{text[0].upper()}{text[1:]} {since}{grown}; {_sure(value, sigma)}. {kind.do}"
 
 
 def _shown(kind: Kind, value: float) -> str:
@@ -327,7 +329,7 @@ def _when(t_ns: int) -> str:
 def _evidence(o: Open) -> dict[str, float]:
     """Give the numbers behind the text: per kind the largest value, what is normal, its σ, and the subjects."""
     found: dict[str, float] = {"subjects": float(len(o.subjects))}
-    for (kind, _), (_, value, normal, sigma, since_ns) in sorted(o.active.items()):
+    for (kind, _), (_, value, normal, sigma, since_ns, _) in sorted(o.active.items()):
         name = KINDS[kind].name
         if abs(value) >= abs(found.get(name, 0.0)) or name not in found:
             found |= {

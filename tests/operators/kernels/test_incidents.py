@@ -168,6 +168,18 @@ def test_text_says_which_cell_what_normal_since_when_how_sure_and_what_to_do() -
     )
 
 
+def test_text_of_what_has_grown_says_how_much_it_was_at_first() -> None:
+    p = Pack()
+    p.tell(found(4, "cell_spread", 81, 1, -0.023))
+    p.tell(found(9, "cell_spread", 81, 2, -0.046))
+    p.known[:] = kernel.load(kernel.dump(p.known))
+    p.tell(found(12, "cell_spread", 81, 3, -0.16))
+    said = " since 2026-01-05T00:00:00Z, 23 mV when first told; "
+    assert [said in c.text for c in p.changes] == [False, True, True]
+    p.tell(found(15, "cell_spread", 81, 0), found(15, "cell_offset", 81, 1, 0.03))
+    assert "when first told" not in p.changes[-1].text
+
+
 def test_texts_of_every_kind_are_those_of_the_golden_page() -> None:
     said = page()
     assert said == GOLDEN.read_text("utf-8"), "write it again with python -m tests.support.incident_texts, and read it"
