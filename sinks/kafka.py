@@ -322,6 +322,7 @@ class KafkaPartition(StatefulSinkPartition[LakeItem, dict[str, Any]]):
     def _consumer(self) -> Consumer:
         """Make a reader of given places; it joins no group, though librdkafka wants a name."""
         reading = {"group.id": self._sink.name, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        reading |= {"fetch.wait.max.ms": 20}  # 500 ms by default: so long an empty partition holds back the others
         return Consumer(self._sink.client | reading | {"log_level": 2})
 
     def _ask(self, question: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the question gives

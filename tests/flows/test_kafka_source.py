@@ -37,7 +37,8 @@ def _send(kafka: Cluster, topic: str, seqs: range, *, partition: int = 0, arrow:
 
 
 def _input(kafka: Cluster, *topics: str, **more: Any) -> Input:
-    return Input({"bootstrap.servers": kafka.bootstrap}, topics, f"group-{topics[0]}", **more)
+    client = {"bootstrap.servers": kafka.bootstrap, "fetch.wait.max.ms": 20}
+    return Input(client, topics, f"group-{topics[0]}", **more)
 
 
 def _reader(given: Input, resume: dict[str, Any] | None = None, number: int = 0) -> Reader:
@@ -52,7 +53,7 @@ def _read(reader: Reader, rows: int, others: int = 0) -> list[Item]:
         got += reader.next_batch()
         done = _rows(got) >= rows and len(_others(got)) >= others
         calm = calm or (time.monotonic() if done else 0.0)
-        if calm and time.monotonic() - calm > 0.5:
+        if calm and time.monotonic() - calm > 0.3:
             return got
         time.sleep(0.01)
     raise AssertionError(got)

@@ -19,6 +19,7 @@ _PATIENCE_S = 60.0
 def messages(cluster: Cluster, topic: str) -> list[Message]:
     """Give every message of a topic from its first offset to its present end, markers left out."""
     reading = {"group.id": "account", "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    reading |= {"fetch.wait.max.ms": 20}  # 500 ms by default: so long an empty partition holds back the others
     consumer = Consumer(
         {"bootstrap.servers": cluster.bootstrap, "enable.partition.eof": True, "log_level": 0, **reading}
     )
