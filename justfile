@@ -34,9 +34,12 @@ ready:
 demo *args: ready
     '{{ bin }}/ibms' demo "$@"
 
+# Compile the kernels of these sources, or processes that start together would each do it
+warm: ready
+    @'{{ bin }}/python' -m flows.warm
+
 # Run all tests in two processes; arguments go to pytest: `just test tests/schemas -k frames`
-test *args: ready
-    @'{{ bin }}/python' -m flows.warm # once, or each process would compile for itself
+test *args: warm
     '{{ bin }}/pytest' -n 2 --dist worksteal "$@" # or one process waits minutes for the other's share
 
 # Check style, format, types and import rules; change nothing
@@ -93,8 +96,7 @@ kill-test *args: ready
         tests/e2e/test_uplink_tls.py --thorough --kills 60 "$@"
 
 # Befall a cluster under load with all that can go wrong, on three brokers, and account for every frame; `--short`, `--kills 15`
-chaos *args: ready
-    @'{{ bin }}/python' -m flows.warm
+chaos *args: warm
     @'{{ bin }}/python' -m tests.chaos "$@"
 
 # Start a Kafka broker that stays, on 127.0.0.1:9092, and print its address; `--brokers 3 --port 9092`
