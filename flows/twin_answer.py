@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from operators.kernels.twin import Future, Load, Twin, run
 from schemas.columns import NORMAL_90
-from schemas.pack import PackModel, Thermal
+from schemas.pack import PackModel
 
 Floats = NDArray[np.float64]
 # What a full cycle at 25 °C costs where a pack's own history says nothing: 20 % of SOH in so many, typical, assumed.
@@ -135,9 +135,14 @@ def _doubted(twin: Twin, about: dict[str, Any]) -> Iterator[tuple[Twin, Twin]]:
     yield replace(twin, capacity_ah=low), replace(twin, capacity_ah=high)
     low, high = (twin.r_scale * math.exp(k * about["resistance_std"]) for k in _ENDS)
     yield replace(twin, r_scale=low), replace(twin, r_scale=high)
-    heat = (pack.thermal.heat_capacity_j_per_k, pack.thermal.loss_w_per_k)
-    cool, hot = (Thermal(*(x * math.exp(-k * _HEAT_STD) for x in heat)) for k in _ENDS)
-    yield replace(twin, pack=replace(pack, thermal=cool)), replace(twin, pack=replace(pack, thermal=hot))
+    cool, hot = (_warmer(pack, math.exp(k * _HEAT_STD)) for k in _ENDS)
+    yield replace(twin, pack=cool), replace(twin, pack=hot)
+
+
+def _warmer(pack: PackModel, times: float) -> PackModel:
+    """Give the pack with so many times the warming."""
+    heat, loss = (x / times for x in (pack.thermal.heat_capacity_j_per_k, pack.thermal.loss_w_per_k))
+    return replace(pack, thermal=replace(pack.thermal, heat_capacity_j_per_k=heat, loss_w_per_k=loss))
 
 
 def _deviation(pairs: Sequence[tuple[float, float]]) -> float:
