@@ -90,6 +90,10 @@ diagnosis *args: ready
 anomaly *args: ready
     '{{ bin }}/ibms' bench anomaly "$@"
 
+# Lives that a lake has seen to their end: learned, gated, promoted, and told to younger packs, as a person types it (half a minute)
+lives *args: ready
+    '{{ bin }}/pytest' -q tests/flows/prognosis/test_lives_of_a_lake.py --thorough "$@"
+
 # The heavy form of the kill test: 60 × kill -9, nothing lost and nothing repeated; a gateway's uplink too, also over TLS
 kill-test *args: ready
     '{{ bin }}/pytest' tests/e2e/test_kill.py tests/e2e/test_kafka_kill.py tests/e2e/test_uplink_kafka.py \

@@ -33,7 +33,7 @@ def pytest_collection_finish() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=15, help="how often the kill test sends SIGKILL (default: 15)")
-    thorough = "tests/safety: many more sequences, recordings as a whole; tests/e2e: a broker with TLS"
+    thorough = "tests/safety: many more sequences, recordings as a whole; tests/e2e: a broker with TLS; lives in a lake"
     parser.addoption("--thorough", action="store_true", help=thorough)
 
 
