@@ -69,6 +69,7 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
         """
         self._build, self._packs, self._assigns, self._admits = build, packs, assigns, admits
         self._files, self._file, self._turn = files, "", 0
+        self._written = 0  # files, since the start
         self._told = told
         self._slots = Slots()
         self._slot_of: dict[str, int] = {}
@@ -136,7 +137,8 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
             "layout": kernel.layout(self._step.state),
         }
         parts = [slots.pack_hash, *(a[:used] for a in kernel.arrays(self._step.state).values())]
-        state_files.write(self._files.parent, self._file, self._turn, header, parts)
+        state_files.write(self._files.parent, self._file, self._turn, header, parts, again=self._written > 1)
+        self._written += 1
         return about | {"file": self._file, "turn": self._turn}
 
     def _restore(self, resume: dict[str, Any]) -> None:

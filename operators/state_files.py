@@ -24,15 +24,23 @@ _LENGTH = 8  # bytes of the header's length, little-endian, at the beginning of 
 _MOST = 1024  # pieces that one call writes (IOV_MAX)
 
 
-def write(directory: Path, name: str, turn: int, header: dict[str, Any], parts: Sequence[NDArray[Any]]) -> None:
+def write(
+    directory: Path,
+    name: str,
+    turn: int,
+    header: dict[str, Any],
+    parts: Sequence[NDArray[Any]],
+    *,
+    again: bool = False,
+) -> None:
     """Write the file of this turn over that of the turn before the last; it outlasts a loss of power.
 
-    What is left by a write that fails is refused by `open_turn`.
+    `again`: the caller has written that one, so its name is on disk.  What is left by a write that fails is refused by
+    `open_turn`.
     """
     path = _path(directory, name, turn)
     head = orjson.dumps({**header, "turn": turn})
     pieces = [memoryview(head), *(np.ascontiguousarray(p).data.cast("B") for p in parts if p.nbytes)]
-    fresh = not path.exists()
     # Over the old bytes: a file made anew costs ten times as much, all of it in finding pages and blocks for it.
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb", buffering=0) as file:
         file.write(bytes(_LENGTH))  # not whole
@@ -41,8 +49,8 @@ def write(directory: Path, name: str, turn: int, header: dict[str, Any], parts: 
         file.truncate()
         os.pwrite(file.fileno(), len(head).to_bytes(_LENGTH, "little"), 0)
         os.fdatasync(file.fileno())
-    if fresh:
-        sync_folder(directory)  # the new name is on disk before the snapshot that mentions it
+    if not again:
+        sync_folder(directory)  # the name is on disk before the snapshot that mentions it
 
 
 def _write_all(handle: int, pieces: list[memoryview]) -> None:
