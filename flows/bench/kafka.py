@@ -133,8 +133,10 @@ def durability(bootstrap: str, n: Sizes) -> Durability:
 
     A snapshot is what a run pays to go on after a kill: state and offsets written and synced, brokers waited for until
     they have all records, no frame taken meanwhile.  What a run without a recovery store does as well is none of it:
-    there too records go to Kafka, and to the lake by way of a synced file.  Runs with and without take turns.  The
-    worker is killed when a snapshot is durable: later it would first make again, unseen, what brokers have.
+    there too records go to Kafka, and to the lake by way of a synced file.  Runs with and without take turns; in the
+    first epoch measured, the second of a run, half of the state's files are still made, which is dearer than to write
+    over them.  The worker is killed when a snapshot is durable: later it would first make again, unseen, what brokers
+    have.
     """
     ones: list[Rates] = []
     others: list[Rates] = []
