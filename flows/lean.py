@@ -29,8 +29,10 @@ _MAPS = Path("/proc/self/maps")
 def serving() -> Iterator[None]:
     """Keep the process small inside, where sessions are judged for as long as they come."""
     pa.set_memory_pool(pa.system_memory_pool())  # what a batch held goes back: its own pool keeps it
+    libc = ctypes.CDLL(None)
     for option, value in _MALLOC.items():
-        ctypes.CDLL(None).mallopt(option, value)
+        if hasattr(libc, "mallopt"):  # glibc's
+            libc.mallopt(option, value)
     with without(*UNUSED):
         health.cycles_before(health.HealthState.empty(0, 1, 1), np.zeros(0, np.int32), np.zeros(0))  # the first kernel
         give_back(COMPILER)
