@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import Any, Literal
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -131,12 +132,13 @@ class Reader(StatefulSourcePartition[Item, dict[str, Any]]):
         self._commit()
         self._look()
         now = time.monotonic()
-        want = max(1, int(ROWS / self._rows_each)) - len(self._held)
+        enough = ceil(ROWS / self._rows_each)  # messages
+        want = enough - len(self._held)
         took = self._consumer.consume(min(want, _MOST), 0) if want > 0 else []
         gaps = self._take(took)
         if took and self._held and not self._held_since:
             self._held_since = now
-        full = len(self._held) * self._rows_each >= ROWS
+        full = len(self._held) >= enough
         due = self._held_since and now - self._held_since >= _LINGER_S
         if not (self._held and (full or due)):
             self._awake = datetime.now(UTC) + (_PAUSE if took else _IDLE)

@@ -98,6 +98,21 @@ def test_a_snapshot_resumes_after_what_was_emitted(kafka: Cluster) -> None:
     second.close()
 
 
+def test_a_block_that_messages_fill_unevenly_does_not_wait(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.kafka_source._LINGER_S", 3600.0)
+    monkeypatch.setattr("flows.kafka_source.ROWS", 15)
+    topic = kafka.topic("frames")
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for first in range(0, 50, 10):
+        seqs = range(first, first + 10)
+        producer.produce(topic, encode_arrow(frames(seqs, seq=seqs)), "A", 0, headers=[("content-type", ARROW)])
+    assert producer.flush(20) == 0
+    reader = _reader(_input(kafka, topic, readers=1))
+    got = _read(reader, 50)
+    reader.close()
+    assert [len(i) for i in got if isinstance(i, FrameBlock)] == [10, 20, 20]
+
+
 def test_what_is_held_is_in_no_snapshot(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.kafka_source._LINGER_S", 3600.0)
     topic = kafka.topic("frames")
