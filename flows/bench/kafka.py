@@ -41,7 +41,7 @@ class Sizes:
     arrow_rounds: int = 300
     json_rounds: int = 100
     many: int = 100_000
-    many_rounds: int = 120  # three epochs, and some
+    many_rounds: int = 170  # three epochs, and some
     epoch_s: float = EPOCH_S
     pairs: int = 2  # of runs with snapshots and without
     epochs: int = 2  # measured in each
