@@ -194,17 +194,20 @@ class ShardLogic(StatefulBatchLogic[Item, Item, dict[str, Any]]):
             self._model = self._packs(model)
             self._step = self._build(self._model, self._slots)
             self._step.more_slots = self._more_slots
-        if self._room < len(self._slots):
-            self._move(slice(None), max(len(self._slots), self._room + self._room // 4))
+        self._make_room()
         return self._step
 
     def _more_slots(self, count: int) -> NDArray[np.int32]:
         new = range(len(self._slots), len(self._slots) + count)
         self._slots.add([""] * count, [""] * count)
         self._slots.copies.update(dict.fromkeys(new, (-1, 0)))
+        self._make_room()
+        return np.array(new, np.int32)
+
+    def _make_room(self) -> None:
+        """Let the step's arrays grow by a quarter, or by what is missing."""
         if self._room < len(self._slots):
             self._move(slice(None), max(len(self._slots), self._room + self._room // 4))
-        return np.array(new, np.int32)
 
     def _owners(self) -> dict[str, int]:
         copies = self._slots.copies

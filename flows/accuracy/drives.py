@@ -86,20 +86,41 @@ def estimated(
     pack: PackModel, cfg: EstimateConfig, drive: Drive, *, cells_seen: bool, offset_a: float = 0.0
 ) -> dict[str, NDArray[Any]]:
     """Run the estimator over a drive; its columns, by name."""
-    n = drive.t_s.size
-    volts = drive.pack_v / pack.series if cells_seen else np.full(n, np.nan)
+    volts = drive.pack_v / pack.series if cells_seen else np.full(drive.t_s.size, np.nan)
+    cell_v, temp_c = (
+        np.repeat(one[:, None], many, axis=1) for one, many in ((volts, pack.series), (drive.temp_c, pack.probes))
+    )
+    return followed(pack, cfg, np.diff(drive.t_s), drive.current_a + offset_a, drive.pack_v, cell_v, temp_c)
+
+
+def followed(
+    pack: PackModel,
+    cfg: EstimateConfig,
+    apart_s: Floats,
+    current_a: NDArray[Any],
+    pack_v: NDArray[Any],
+    cell_v: NDArray[Any],
+    temp_c: NDArray[Any],
+    contactor_state: NDArray[np.int8] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Run the estimator over the rows of one pack that it did not know; its columns, by name.
+
+    `apart_s` (N - 1,) is the time from row to row; the others are as of `kernel.step`.
+    """
+    n = current_a.size
     return kernel.step(
         cfg,
         EstimateState.empty(1, pack.series, pack.probes),
         parameters(pack),
         slot=np.zeros(n, np.int32),
-        dt_s=np.concatenate([[np.nan], np.diff(drive.t_s)]),
+        dt_s=np.concatenate([[np.nan], apart_s]),
         quality=np.zeros(n, np.uint32),
         lane=np.zeros(n, np.uint8),
-        current_a=(drive.current_a + offset_a).astype(np.float32),
-        pack_v=drive.pack_v.astype(np.float32),
-        cell_v=np.repeat(volts[:, None], pack.series, axis=1).astype(np.float32),
-        temp_c=np.repeat(drive.temp_c[:, None], pack.probes, axis=1).astype(np.float32),
+        current_a=np.asarray(current_a, np.float32),
+        pack_v=np.asarray(pack_v, np.float32),
+        cell_v=np.asarray(cell_v, np.float32),
+        temp_c=np.asarray(temp_c, np.float32),
+        contactor_state=contactor_state,
     )
 
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.kernels import estimate as kernel
-from operators.kernels.estimate import EstimateConfig, EstimateState
-from operators.kernels.parameters import parameters
+from flows.accuracy.drives import followed
+from operators.kernels.estimate import EstimateConfig
 from replay.simulate.fleet import FleetConfig, simulate
 from schemas.frames import FrameBlock, concat
 from schemas.pack import load_pack
@@ -76,18 +75,9 @@ def _errors(traces: list[Trace], rests: int, *, contactors_seen: bool) -> Floats
 
 def _offset_a(trace: Trace, capacity: float, rests: int, *, seen: bool) -> float:
     pack, block = load_pack(_MODEL), trace.block
-    out = kernel.step(
-        EstimateConfig(),
-        EstimateState.empty(1, pack.series, pack.probes),
-        parameters(replace(pack, usable_ah=trace.capacity_ah / capacity)),
-        slot=np.zeros(len(block), np.int32),
-        dt_s=np.concatenate([[np.nan], np.diff(block.t_ns) / 1e9]),
-        quality=np.zeros(len(block), np.uint32),
-        lane=block.lane,
-        current_a=block.current_a,
-        pack_v=block.pack_v,
-        cell_v=block.cell_v,
-        temp_c=block.temp_c,
-        contactor_state=block.context["contactor_state"] if seen else None,
-    )
+    contactors = block.context["contactor_state"] if seen else None
+    out = followed(
+        replace(pack, usable_ah=trace.capacity_ah / capacity), EstimateConfig(), np.diff(block.t_ns) / 1e9,
+        block.current_a, block.pack_v, block.cell_v, block.temp_c, contactors,
+    )  # fmt: skip
     return float(out["current_offset_a"][trace.rest_ends[rests - 1]])

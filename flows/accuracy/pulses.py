@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.kernels import estimate as kernel
-from operators.kernels.estimate import EstimateConfig, EstimateState
+from flows.accuracy.drives import followed
+from operators.kernels.estimate import EstimateConfig
 from operators.kernels.parameters import parameters
 from operators.kernels.power import CURRENT, PULSES_S, VOLTAGE
 from replay.simulate.cell import cell_table, voltage_trace
@@ -162,17 +162,5 @@ def _estimated(
     """Run the estimator over what the pack's sensors show of a drive."""
     shown = drive_a * true.gain[n] + true.offset_a[n]
     cell_v = volts + true.sense_v[n] + true.noise_v[n] * d.standard_normal(volts.shape)
-    rows = drive_a.size
-    return kernel.step(
-        EstimateConfig(),
-        EstimateState.empty(1, known.series, known.probes),
-        parameters(known),
-        slot=np.zeros(rows, np.int32),
-        dt_s=np.concatenate([[np.nan], np.full(rows - 1, _DT_S)]),
-        quality=np.zeros(rows, np.uint32),
-        lane=np.zeros(rows, np.uint8),
-        current_a=shown.astype(np.float32),
-        pack_v=volts.sum(axis=1).astype(np.float32),
-        cell_v=cell_v.astype(np.float32),
-        temp_c=np.full((rows, known.probes), 25.0, np.float32),
-    )
+    apart_s, temp_c = np.full(drive_a.size - 1, _DT_S), np.full((drive_a.size, known.probes), 25.0)
+    return followed(known, EstimateConfig(), apart_s, shown, volts.sum(axis=1), cell_v, temp_c)

@@ -22,30 +22,32 @@ def sort(values, size):
 
 
 @njit(cache=True, error_model="numpy")
-def median_of(values, scratch):
-    """Give the median of a short row without its NaNs, NaN where nothing is left; `scratch` as long as the row."""
+def _known(values, scratch):
+    """Sort what is no NaN of a short row into `scratch`, which is as long; give how many that are."""
     m = 0
     for p in range(values.size):
         if values[p] == values[p]:
             scratch[m] = values[p]
             m += 1
+    sort(scratch, m)
+    return m
+
+
+@njit(cache=True, error_model="numpy")
+def median_of(values, scratch):
+    """Give the median of a short row without its NaNs, NaN where nothing is left; `scratch` as long as the row."""
+    m = _known(values, scratch)
     if m == 0:
         return np.float32(np.nan)
-    sort(scratch, m)
     return np.float32(0.5) * (scratch[(m - 1) // 2] + scratch[m // 2])
 
 
 @njit(cache=True, error_model="numpy")
 def middle_of(values, scratch):
     """Give the mean of the inner half of a short row without its NaNs, of less than three of all; NaN where none is."""
-    m = 0
-    for p in range(values.size):
-        if values[p] == values[p]:
-            scratch[m] = values[p]
-            m += 1
+    m = _known(values, scratch)
     if m == 0:
         return np.float32(np.nan)
-    sort(scratch, m)
     out = max(m // 4, 1) if m > 2 else 0
     total = np.float32(0.0)
     for p in range(out, m - out):
