@@ -40,7 +40,8 @@ class EstimateConfig:
     rest_c_rate: float = 0.02  # current over capacity (1/h) that counts as rest
     unseen_c_rate: float = 0.002  # that may flow in a silence between two frames at rest
     unknown_c_rate: float = 0.3  # that may flow while the current is unknown
-    between: float = 0.3  # of a step in current: what the mean between two frames may miss
+    between: float = 0.3  # of a step in current: what the mean between two frames may miss,
+    between_s: float = 10.0  # and with the root of what they are further apart, up to the whole step
     soc_noise: float = 5e-10  # variance per second: what the rest of this model does not say
     offset: float = 0.005  # of the current sensor, over capacity (1/h)
     open_noise: float = 0.0005  # of what it shows while the contactors are open

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from operators.kernels import ocv
 from schemas.pack import PackModel
 
+_PLATEAU_V = 0.1  # V per unit SOC (1 mV/%)
+
 
 class Cell(NamedTuple):
     """What the loops need of a pack model beside its tables."""
@@ -21,6 +23,7 @@ class Cell(NamedTuple):
     hysteresis_v: float
     sum_offset_v: float  # per cell group
     borrowed: float  # 1 where the OCV table was measured on another kind of cell, else 0
+    plateau: float  # 1 where OCV is all but flat over part of the SOC, else 0
     v_min: float
     v_max: float
     charge_max_a: float
@@ -56,6 +59,7 @@ def parameters(pack: PackModel) -> Parameters:
             hysteresis_v=float(pack.hysteresis_v),
             sum_offset_v=pack.sum_offset_v / pack.series,
             borrowed=float(pack.ocv_source == "borrowed"),
+            plateau=float(grid.docv.min() < _PLATEAU_V),
             v_min=_cell_limit(pack, over=False),
             v_max=_cell_limit(pack, over=True),
             charge_max_a=float(pack.charge_max_a),

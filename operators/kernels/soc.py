@@ -129,7 +129,8 @@ def move(core, cell, cfg, dt_s, i):
     d_var = cfg.soc_noise * dt_s
     if i == i and i_before == i_before and dt_s <= cfg.hold_s:
         mean_a = 0.5 * (i + i_before)
-        rough = cfg.between * (i - i_before) * dt_s / full_as
+        missed = min(cfg.between * math.sqrt(max(dt_s / cfg.between_s, 1.0)), 1.0)
+        rough = missed * (i - i_before) * dt_s / full_as
         by_q = mean_a * dt_s / full_as - core[OFFSET] * dt_s / 3600.0
         by_o = -(1.0 + core[FADE]) * dt_s / 3600.0
         d_z = by_q * (1.0 + core[FADE])
@@ -248,6 +249,8 @@ def correct(core, table, tau_s, cell, cfg, at, v, i, d_drop, extra_var, dt_s):
         v_low, v_high = ocv_at(table, low, core[TEMP_C]), ocv_at(table, high, core[TEMP_C])
         h = (v_high - v_low) / (high - low)
         bend = v_low + h * (z - low) - at[OCV]
+        # beside a plateau the mean voltage of where SOC may be is that of the chord: a knee, seen or missed, tells
+        innov -= cell.plateau * bend
         lasting += bend * bend
     var = branches + lasting * (1.0 + cfg.noise_tau_s / dt_s) + skew * skew
     seen_z = h * core[P_ZZ] + core[P + BIAS] + drop * core[P + SCALE]

@@ -144,6 +144,22 @@ def test_the_interval_of_90_percent_holds_what_it_should() -> None:
     assert np.mean(inside) > 0.85
 
 
+@pytest.mark.parametrize("dt_s", [20, 30, 60])
+def test_what_frames_miss_of_a_current_between_them_is_as_much_as_it_is_believed_to_be(dt_s: int) -> None:
+    """Four hours of a current that changes each ten seconds, counted from one frame in so many seconds."""
+    blind, off = np.full((14_400 // dt_s, 1), np.nan, np.float32), []
+    for seed in range(60):
+        current = np.repeat(np.random.default_rng(seed).normal(0.0, 30.0, 1_441), 10)
+        true = np.concatenate([[0.0], np.cumsum(current[:-1])]) / 3600.0 / PACK.usable_ah
+        at = np.arange(0, 14_400, dt_s)
+        cfg = EstimateConfig(initial_soc=0.5, initial_soc_std=1e-3, offset=1e-9)
+        cell_v = blind.copy()
+        cell_v[0] = 3.7
+        out = run(PACK, cfg, cell_v, current[at], float(dt_s))
+        off.append((out["z_med"][-1] - out["z_med"][0] - true[at[-1]]) / out["soc_std"][-1])
+    assert 0.4 < np.sqrt(np.mean(np.square(off))) < 1.2
+
+
 @pytest.mark.parametrize("error_v", [-5e-3, 5e-3])
 def test_on_the_lfp_plateau_no_number_of_frames_makes_up_for_a_few_millivolts_in_the_table(error_v: float) -> None:
     lfp = one_branch_pack(cells=1, probes=1, chemistry="lfp")
@@ -152,6 +168,17 @@ def test_on_the_lfp_plateau_no_number_of_frames_makes_up_for_a_few_millivolts_in
     out = run(lfp, EstimateConfig(initial_soc=0.5, initial_soc_std=0.1), v, np.zeros(n), 10.0)
     assert out["soc_std"][-1] > 0.05
     assert np.all(np.abs(out["z_med"] - 0.5) < 1.645 * out["soc_std"])
+
+
+def test_at_the_foot_of_the_lfp_plateau_soc_is_off_to_both_sides_alike() -> None:
+    """Where SOC may lie on the knee or beside it, the voltage to expect is the mean of both, not that of the middle."""
+    lfp, draw, off = one_branch_pack(cells=1, probes=1, chemistry="lfp"), np.random.default_rng(0), []
+    for truth in np.clip(0.08 + 0.04 * draw.standard_normal(200), 0.0, 1.0):
+        v = simulate(lfp, np.zeros(60), 10.0, truth).cell_v + 3e-3 * draw.standard_normal()
+        out = run(lfp, EstimateConfig(initial_soc=0.08, initial_soc_std=0.04), v, np.zeros(60), 10.0)
+        off.append((out["z_med"][-1] - truth) / out["soc_std"][-1])
+    assert abs(np.mean(off)) < 0.2
+    assert np.std(off) < 1.0
 
 
 def test_uncertainty_grows_on_the_lfp_plateau_and_not_where_the_curve_tells() -> None:
