@@ -25,7 +25,7 @@ from schemas.ids import shard_of
 from schemas.pack import load_pack
 
 SHARDS = 16
-PARAMS = "prognostics-3"  # changes with what the constants of the kernels do to a result
+PARAMS = "prognostics-4"  # changes with what the constants of the kernels do to a result
 
 
 def build(

@@ -17,19 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from edge import cloud_soc, local_soc
-from flows import fleet, prognostics
+from flows.accuracy.told import judged
 from flows.calibrate import CAPACITY, Known, content
 from flows.orders import signed_soc
-from flows.run import run_flow
-from flows.session_rows import LakeSessions
-from flows.settings import FleetSettings, RecoverySettings
 from replay.simulate.fleet import FleetConfig, simulate
 from replay.simulate.truth import Truth
-from replay.source import ReplaySource, gather
 from schemas.frames import FrameBlock
 from schemas.pack import load_pack
 from sinks import ducklake
-from sinks.lake import LakeSink
 
 Floats = NDArray[np.float64]
 _DAY_NS = 86_400 * 10**9
@@ -77,7 +72,7 @@ def errors(month: Month) -> tuple[float, float, int]:
     last = t_ns > t_ns[-1] - round(min(_LAST_DAYS, month.days / 3) * _DAY_NS)
     with tempfile.TemporaryDirectory(prefix="ibms-month-") as where:
         lake = Path(where)
-        _follow(blocks, month, lake)
+        judged(blocks, (month.model,), lake)
         words = _words(month, lake, blocks[0].vehicles[0], int(blocks[0].t_ns[0]), int(t_ns[-1]))
         helped, counted = _counted(month, blocks, words)
     alone, _ = _counted(month, blocks, iter(()))
@@ -90,16 +85,6 @@ def _looks(parts: list[tuple[FrameBlock, Truth]]) -> tuple[NDArray[np.int64], Fl
     at = [np.minimum(np.arange(_AT_ONCE - 1, len(b) + _AT_ONCE - 1, _AT_ONCE), len(b) - 1) for b, _ in parts]
     t_ns = np.concatenate([b.t_ns[k] for (b, _), k in zip(parts, at, strict=True)])
     return t_ns, np.concatenate([t.soc[k] for (_, t), k in zip(parts, at, strict=True)])
-
-
-def _follow(blocks: list[FrameBlock], month: Month, lake: Path) -> None:
-    """Let the fleet see it: frames to windows and sessions, sessions to health."""
-    source = ReplaySource(lambda: gather(blocks))
-    sink = LakeSink(lake, "fleet", recovery=False)
-    settings = FleetSettings(shards=1)
-    run_flow(fleet.build(settings, source, sink, (month.model,)), RecoverySettings(), 1)
-    sink = LakeSink(lake, "prognostics", recovery=False)
-    run_flow(prognostics.build(LakeSessions(lake, load_pack), sink, (month.model,)), RecoverySettings(), 1)
 
 
 def _words(month: Month, lake: Path, vehicle: str, from_ns: int, to_ns: int) -> Iterator[tuple[int, bytes]]:

@@ -13,7 +13,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from flows.accuracy import bmw_i3, faults, gateway, leaf_cell, lg_hg2, offset, prognosis, pulses
+from flows.accuracy import bmw_i3, faults, gateway, leaf_cell, lg_hg2, offset, prognosis, pulses, soh
 from flows.accuracy.ev_faults import weak_cells
 from schemas.checked import ConfigError
 
@@ -70,6 +70,7 @@ _GOALS: dict[str, tuple[float, float]] = {
     "bmw_i3_capacity_own_soc_low_ah": (0.0, 61.8),
     "bmw_i3_capacity_own_soc_high_ah": (61.8, np.inf),
     "sop_simulated_*_covers_pct": (85.0, 100.0),
+    "soh_simulated_*_covers_pct": (85.0, 100.0),
     "leaf_cell_sop_interval_90_covers_pct": (85.0, 100.0),  # fitted on these very pulses
     "leaf_cell_sop_10c_*": (0.0, 10.0),
     "leaf_cell_sop_*": (0.0, 5.0),
@@ -94,6 +95,8 @@ def measure(data: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
         found |= offset.figures()
     with console.status("power of simulated packs …"):
         found |= pulses.figures()
+    with console.status("health of simulated packs …"):
+        found |= soh.figures()
     known = {*SETS, *_OTHERS}
     notes = [
         f"{folder.name}: left out, folders of recordings are {', '.join(sorted(known))}"

@@ -1,22 +1,26 @@
-"""What the fleet flow tells of simulated vehicles: their incidents, kept in memory."""
+"""What the flows tell of simulated vehicles: their incidents, kept in memory, or all of it, in a lake."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 import pyarrow as pa
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
-from flows import fleet
+from flows import fleet, prognostics
 from flows.run import run_flow
+from flows.session_rows import LakeSessions
 from flows.settings import FleetSettings, RecoverySettings
 from operators.kernels.kinds import KINDS
 from replay.source import ReplaySource, gather
 from schemas.arrow import LakeItem
 from schemas.events import Item, Tick
 from schemas.frames import FrameBlock
+from schemas.pack import load_pack
+from sinks.lake import LakeSink
 
 SHARDS = 4
 VOTES = tuple(kind.name for kind in KINDS if not kind.opens)
@@ -55,6 +59,17 @@ def told_by(
     flow = fleet.build(settings, ReplaySource(items), _Keep(told, windows), models)
     run_flow(flow, RecoverySettings(), settings.shards)
     return sorted(told, key=lambda t: (t.updated_ns, t.vehicle_id, t.id))
+
+
+def judged(blocks: Iterable[FrameBlock], models: tuple[str, ...], lake: Path) -> None:
+    """Run the fleet flow over `blocks` into a new lake, and prognostics over what is in it."""
+    settings = FleetSettings(shards=SHARDS)
+    source = ReplaySource(lambda: gather(blocks))
+    sink = LakeSink(lake, "fleet", recovery=False)
+    run_flow(fleet.build(settings, source, sink, models), RecoverySettings(), settings.shards)
+    sink = LakeSink(lake, "prognostics", recovery=False)
+    flow = prognostics.build(LakeSessions(lake, load_pack), sink, models, shards=SHARDS)
+    run_flow(flow, RecoverySettings(), SHARDS)
 
 
 class _Keep(DynamicSink[tuple[str, LakeItem]]):

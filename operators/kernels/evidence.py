@@ -37,7 +37,7 @@ class EvidenceConfig:
     """What a charge must be like to count."""
 
     delta_soc: float = 0.15  # at least
-    relative_std: float = 0.25  # of the capacity that it says, at most
+    relative_std: float = 0.25  # of the capacity that it says, at most; on a plateau of the estimate's
     soc_jump: float = 0.03  # between two frames, beyond what the current explains
     gap_max_s: float = 600.0
     coverage: float = 0.95
@@ -96,14 +96,16 @@ def grade(cfg: EvidenceConfig, charge: Mapping[str, NDArray[Any]], revised: NDAr
             + (offset_std_a * hours / d_ah) ** 2
             + np.where(unknown, cfg.unbalanced**2, 0.0)
         )
+        std_ah = capacity_ah * relative
         if cfg.assumed_ah > 0:
-            capacity_ah, relative = _learned(cfg, c)
+            capacity_ah, std_ah = _learned(cfg, c, np.asarray(charge["d_q_cell"], np.float64))
+            relative = std_ah / c["capacity_low_ah"]
         out_share = c["charge_out_ah"] / c["charge_in_ah"]
     says = (d_soc > 0) & (d_ah > 0)
     against = {
         "no_soc": np.isnan(d_soc) | np.isnan(d_soc_std),
         "delta_soc": d_soc < cfg.delta_soc,
-        "soc_uncertain": says & (relative > cfg.relative_std),
+        "soc_uncertain": says & ~(relative <= cfg.relative_std),
         "soc_jump": c["soc_jump"] > cfg.soc_jump,
         "gap": c["gap_max_s"] > cfg.gap_max_s,
         "coverage": ~(c["coverage"] >= cfg.coverage),
@@ -114,23 +116,25 @@ def grade(cfg: EvidenceConfig, charge: Mapping[str, NDArray[Any]], revised: NDAr
     reasons = np.zeros(len(d_soc), np.uint32)
     for name, wrong in against.items():
         reasons |= np.where(wrong, np.uint32(BIT[name]), np.uint32(0))
-    nothing = ~says
-    capacity_ah = np.where(nothing, np.nan, capacity_ah)
-    return Graded(reasons, d_soc, d_soc_std, d_ah, capacity_ah, capacity_ah * relative)
+    capacity_ah, std_ah = (np.where(says, value, np.nan) for value in (capacity_ah, std_ah))
+    return Graded(reasons, d_soc, d_soc_std, d_ah, capacity_ah, std_ah)
 
 
-def _learned(cfg: EvidenceConfig, c: Mapping[str, Floats]) -> tuple[Floats, Floats]:
-    """Give the estimate's capacity of the smallest cell group (N,) without what it assumed, and how sure that is.
+def _learned(cfg: EvidenceConfig, c: Mapping[str, Floats], d_q_cell: Floats) -> tuple[Floats, Floats]:
+    """Give the estimate's capacity of the smallest cell group (N,) without what it assumed, and how sure that is; Ah.
 
-    The estimate follows q, the share that is missing of a whole one: capacity = assumed / (1 + q).  Taking out an
-    assumption is Bayes' rule backwards: precisions and weighted means subtract.
+    The estimate follows q, the share that the median group lacks of a whole one: capacity = assumed / (1 + q).
+    Taking out an assumption is Bayes' rule backwards: precisions and weighted means subtract.  That is done in q, and
+    capacity goes along its tangent at the estimate: where little was learned, the q that is left may be
+    anything, and the capacity it stands for would look small and sure.  NaN where nothing was learned.
     """
-    missing = cfg.assumed_ah / c["capacity_low_ah"] - 1.0
+    smallest = 1.0 + d_q_cell.min(axis=1, initial=0.0)
+    missing = cfg.assumed_ah * np.where(smallest > 0, smallest, 1.0) / c["capacity_low_ah"] - 1.0
     precision = 1.0 / (c["capacity_std_ah"] / c["capacity_ah"] * (1.0 + missing)) ** 2
-    gained = precision - 1.0 / cfg.assumed_std**2
-    left = 1.0 + missing * precision / gained
-    known = (gained > 0) & (left > 0)
-    return np.where(known, cfg.assumed_ah / left, np.nan), np.where(known, np.sqrt(1.0 / gained) / left, np.inf)
+    assumed = 1.0 / cfg.assumed_std**2
+    gained = np.where(precision > assumed, precision - assumed, np.nan)
+    pulled = missing / (1.0 + missing) * assumed / gained
+    return c["capacity_low_ah"] * (1.0 - pulled), c["capacity_low_ah"] / ((1.0 + missing) * np.sqrt(gained))
 
 
 _NEEDED = (

@@ -6,7 +6,7 @@ beside it is told apart.
 * capacity: a Kalman filter on ΔAh = Q ΔSOC with errors in both (total least squares, recursively: Plett, J. Power
   Sources 196 (2011) 2319, in its first-order form), a slow drift, and an error `bias` that all charges of a pack share;
 * resistance: growth since the pack's own beginning, else against the pack file; weak, since capacity and resistance
-  age together only roughly;
+  age together only roughly.  The beginning is what capacity said then: it counts where capacity has grown less sure;
 * the model: what it says, with its own interval.
 
 The interval is conformal: `conformal` times the fused standard deviation, a quantile of errors on simulated packs whose
@@ -56,16 +56,15 @@ class HealthConfig:
     prior: float = 0.9  # SOH of a pack never seen: between new and the end of its life
     prior_std: float = 0.1
     bias: float = 0.02  # SOH: what all charges of a pack share: OCV table, current sensor
-    scale: float = 1.0  # of the standard deviation that a charge gives itself
     drift: float = 0.03  # SOH in a year
     gate: float = 4.0  # standard deviations beyond which a charge is an outlier
     restart: int = 8  # outliers in a row after which a young estimate begins again
     young: int = 5  # accepted charges
     fade_of_rise: float = 0.2  # SOH lost where R0 doubles
-    file_std: float = 0.1  # SOH from R0 against the pack file
+    file_std: float = 0.3  # SOH from R0 against the pack file
     own_std: float = 0.04  # and against the pack's own beginning
     base: int = 5  # values of R0 that make this beginning
-    conformal: float = 1.9  # standard deviations that hold the truth in 90 of 100 packs
+    conformal: float = 1.7  # standard deviations that hold the truth in 90 of 100 packs
     coverage: float = 0.9
     learn: float = 0.02  # of the pack's own widening, a charge
     bms_step: float = 0.05  # SOH: a report that rises by this has been reset
@@ -82,7 +81,7 @@ class HealthConfig:
     @classmethod
     def of(cls, pack: PackModel) -> HealthConfig:
         """Take what depends on the chemistry: on a plateau the estimate's capacity speaks (see evidence)."""
-        return cls(scale=1.5, conformal=1.1, whole=True) if pack.chemistry == "lfp" else cls()
+        return cls(conformal=1.3, whole=True) if pack.chemistry == "lfp" else cls()
 
 
 @dataclass(slots=True)
@@ -149,9 +148,9 @@ def follow(cfg: HealthConfig, state: HealthState, rows: Rows) -> Followed:
 
 
 (
-    _PRIOR, _PRIOR_STD, _BIAS, _SCALE, _DRIFT, _GATE, _RESTART, _YOUNG, _FADE, _FILE_STD, _OWN_STD, _BASE, _CONFORMAL,
+    _PRIOR, _PRIOR_STD, _BIAS, _DRIFT, _GATE, _RESTART, _YOUNG, _FADE, _FILE_STD, _OWN_STD, _BASE, _CONFORMAL,
     _COVERAGE, _LEARN, _BMS_STEP, _BMS_ROWS, _WHOLE,
-) = range(18)  # fmt: skip
+) = range(17)  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
@@ -174,7 +173,7 @@ def _walk(
         gain = 0.0
         if charge[n]:
             if reasons[n] == 0:
-                gain = _learn(x, c, soh[n], soh_std[n] * c[_SCALE], bias_var)
+                gain = _learn(x, c, soh[n], soh_std[n], bias_var)
                 if gain > 0.0:
                     ns[LAST_OK] = t
                     if imbalance[n] == imbalance[n]:
@@ -184,18 +183,13 @@ def _walk(
             if reasons[n] != 0:
                 x[REJECTED] += 1.0
             if r0_rel[n] == r0_rel[n]:
-                _resistance(x, c, r0_rel[n], bias_var)
+                _resistance(x, c, r0_rel[n])
         o = out[n]
         o[O_CAP], o[O_CAP_STD] = x[Q], np.sqrt(x[P] + bias_var)
-        _from_resistance(x, c, o)
-        w_cap = 1.0 / (x[P] + bias_var)
-        w_res = 1.0 / (o[O_RES_STD] * o[O_RES_STD]) if o[O_RES] == o[O_RES] else 0.0
-        w_model = 1.0 / (model_std[n] * model_std[n]) if model[n] == model[n] and model_std[n] > 0.0 else 0.0
-        total = (
-            w_cap * x[Q] + (w_res * o[O_RES] if w_res > 0.0 else 0.0) + (w_model * model[n] if w_model > 0.0 else 0.0)
-        )
-        weight = w_cap + w_res + w_model
-        o[O_SOH], o[O_STD] = total / weight, np.sqrt(1.0 / weight)
+        shared = _from_resistance(x, c, o, bias_var)
+        best, var = _fused(x[Q], x[P] + bias_var, o[O_RES], o[O_RES_STD], shared)
+        best, var = _fused(best, var, model[n], model_std[n], 0.0)
+        o[O_SOH], o[O_STD] = best, np.sqrt(var)
         half = c[_CONFORMAL] * x[WIDEN] * o[O_STD]
         o[O_LOW], o[O_HIGH] = max(o[O_SOH] - half, 0.0), o[O_SOH] + half
         o[O_IMB], o[O_N], o[O_REJ], o[O_CYCLES], o[O_GAIN] = x[IMBALANCE], x[N], x[REJECTED], x[CYCLES], gain
@@ -240,26 +234,37 @@ def _learn(x, c, z, std, bias_var):
 
 
 @njit(cache=True, error_model="numpy")
-def _resistance(x, c, r, bias_var):
+def _resistance(x, c, r):
     """Follow R0; the mean of the first values is the pack's beginning, at the SOH it had then."""
     x[R_N] += 1.0
     weight = max(1.0 / x[R_N], 0.1)
     x[R] = r if x[R_N] == 1.0 else x[R] + weight * (r - x[R])
     if x[R_N] == c[_BASE]:
-        x[R_BASE], x[R_SOH], x[R_VAR] = x[R], x[Q], x[P] + bias_var
+        x[R_BASE], x[R_SOH], x[R_VAR] = x[R], x[Q], x[P]
 
 
 @njit(cache=True, error_model="numpy")
-def _from_resistance(x, c, o):
-    if x[R_N] < 1.0:
-        return
-    if x[R_BASE] != x[R_BASE]:
+def _from_resistance(x, c, o, bias_var):
+    """Write what resistance says; give the variance that its error shares with the capacity's."""
+    if x[R_BASE] == x[R_BASE]:
+        rise = x[R] / x[R_BASE] - 1.0
+        half = 0.5 * c[_FADE] * rise
+        o[O_RES] = x[R_SOH] - c[_FADE] * rise
+        o[O_RES_STD] = np.sqrt(x[R_VAR] + bias_var + c[_OWN_STD] * c[_OWN_STD] + half * half)
+        return bias_var + min(x[P], x[R_VAR])
+    if x[R_N] > 0.0:
         o[O_RES], o[O_RES_STD] = 1.0 - c[_FADE] * (x[R] - 1.0), c[_FILE_STD]
-        return
-    rise = x[R] / x[R_BASE] - 1.0
-    half = 0.5 * c[_FADE] * rise
-    o[O_RES] = x[R_SOH] - c[_FADE] * rise
-    o[O_RES_STD] = np.sqrt(x[R_VAR] + c[_OWN_STD] * c[_OWN_STD] + half * half)
+    return 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def _fused(best, var, other, std, shared):
+    """Join two estimates whose errors have the covariance `shared`; gives the best of both and its variance."""
+    left = var - shared  # what the first does not know and the other may
+    if not (other == other and std > 0.0 and left > 0.0):
+        return best, var
+    gain = left / (left + std * std - shared)
+    return best + gain * (other - best), var - gain * left
 
 
 @njit(cache=True, error_model="numpy")

@@ -78,5 +78,5 @@ def test_every_record_says_what_made_it(sessions: list[Rows]) -> None:
     assert {table for _, (table, _) in out} == {"evidence", "forecasts", "health", "identity", "incidents", "twins"}
     for _, (_, batch) in out:
         made = {tuple(row[k] for k in ("params", "models")) for row in batch.to_pylist()}
-        assert made == {("prognostics-3", "abc")}
+        assert made == {("prognostics-4", "abc")}
         assert all(row["pack_file"] and row["code_version"] for row in batch.to_pylist())

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from operators.kernels.evidence import REASONS, EvidenceConfig, Graded, grade, words
+from operators.kernels.health import O_SOH, O_STD, HealthConfig, HealthState, follow
+from operators.kernels.health import Rows as HealthRows
 from schemas.pack import load_pack
-from tests.support.sessions import charges
+from tests.support.sessions import CELLS, charges
 
 CFG = EvidenceConfig()
 
@@ -95,19 +97,52 @@ def test_what_the_sensor_shows_too_much_is_not_charge() -> None:
 LFP = load_pack("generic-lfp@96c2t60ah")
 
 
-@pytest.mark.parametrize(("truth", "std"), [(0.8, 0.02), (0.95, 0.05)])
-def test_on_a_plateau_a_charge_says_what_was_learned_without_what_was_assumed(truth: float, std: float) -> None:
-    cfg, new = EvidenceConfig.of(LFP), LFP.usable_ah
-    # a filter of the missing share that begins at 0 ± capacity_std and sees 1/truth - 1 ± std once
+def _learned(missing: Any, std: float, smallest: float = 1.0) -> Graded:
+    """Grade charges of packs whose estimate began at 0 ± capacity_std missing and has seen `missing` ± `std` once."""
     before, seen = 1.0 / LFP.capacity_std**2, 1.0 / std**2
-    missing = (1.0 / truth - 1.0) * seen / (before + seen)
-    whole = new / (1.0 + missing)
-    relative = (before + seen) ** -0.5 / (1.0 + missing)
-    charge = charges(1, whole, capacity_std_ah=whole * relative)
-    got = grade(cfg, charge.data, charge.data["revision"] > 0)
+    at = np.asarray(missing) * seen / (before + seen)
+    whole = LFP.usable_ah / (1.0 + at)
+    charge = charges(
+        np.size(at), whole, capacity_low_ah=smallest * whole, cells=2.0 * (smallest - 1.0) * (np.arange(CELLS) == 3),
+        capacity_std_ah=whole * (before + seen) ** -0.5 / (1.0 + at),
+    )  # fmt: skip
+    return grade(EvidenceConfig.of(LFP), charge.data, charge.data["revision"] > 0)
+
+
+@pytest.mark.parametrize(("truth", "std"), [(0.8, 0.02), (0.95, 0.05), (0.7, 0.1)])
+@pytest.mark.parametrize("smallest", [1.0, 0.96])
+def test_on_a_plateau_a_charge_says_what_was_learned_without_what_was_assumed(
+    truth: float, std: float, smallest: float
+) -> None:
+    got = _learned([1.0 / truth - 1.0], std, smallest)
     assert got.reasons.tolist() == [0]
-    assert got.capacity_ah[0] == pytest.approx(truth * new)
-    assert got.capacity_std_ah[0] / new == pytest.approx(std * truth**2)
+    # along the tangent at the estimate
+    seen = (LFP.capacity_std / std) ** 2
+    at = (1.0 / truth - 1.0) * seen / (1.0 + seen)
+    soh = 1.0 / (1.0 + at) - (1.0 / truth - 1.0 - at) / (1.0 + at) ** 2
+    assert got.capacity_ah[0] / LFP.usable_ah == pytest.approx(smallest * soh)
+    assert got.capacity_std_ah[0] / LFP.usable_ah == pytest.approx(smallest * std / (1.0 + at) ** 2)
+
+
+@pytest.mark.parametrize("std", [0.02, 0.05, 0.1, 0.2, 0.25])
+def test_on_a_plateau_health_is_as_sure_as_it_is_right_however_little_was_learned(std: float) -> None:
+    d, n, cfg = np.random.default_rng(int(1000 * std)), 4_000, HealthConfig.of(LFP)
+    truth = np.clip(cfg.prior + cfg.prior_std * d.standard_normal(n), 0.6, 1.1)
+    # the weakest cell group is known beside it, and is nothing that the median has learned
+    got = _learned(0.98 / truth - 1.0 + std * d.standard_normal(n), std, 0.98)
+    assert (got.reasons == 0).mean() > 0.5
+    nan, new = np.full(n, np.nan), LFP.usable_ah
+    made = follow(
+        cfg,
+        HealthState.empty(n, CELLS, 1),
+        HealthRows(
+            slot=np.arange(n, dtype=np.int32), t_ns=np.arange(n), charge=np.ones(n, np.bool_), reasons=got.reasons,
+            soh=got.capacity_ah / new, soh_std=got.capacity_std_ah / new, r0_rel=nan, imbalance=nan, cycles=nan,
+            model=nan, model_std=nan, frames=nan, bms_min=nan, bms_max=nan, bms_end=nan,
+        ),
+    )  # fmt: skip
+    off = (made.out[:, O_SOH] - truth) / made.out[:, O_STD]
+    assert 0.6 < np.sqrt((off**2).mean()) < 1.1
 
 
 def test_on_a_plateau_a_charge_counts_only_where_something_was_learned() -> None:

@@ -103,6 +103,32 @@ def test_rising_resistance_lowers_soh_and_widens_what_it_says() -> None:
     assert column(got, "soh")[-1] < column(got, "soh")[7]
 
 
+def test_what_capacity_said_once_counts_but_once() -> None:
+    """From its own beginning on resistance says what capacity said then: that is news once capacity is less sure."""
+    got, _ = run(rows(30, r0_rel=1.0, reasons=np.r_[np.zeros(8), np.full(22, 2)]))
+    at = kernel.HealthConfig().base
+    assert (column(got, "soh_std")[:4] < column(got, "soh_capacity_std")[:4]).all(), "the pack file's is another's word"
+    np.testing.assert_allclose(column(got, "soh_std")[at - 1 : 8], column(got, "soh_capacity_std")[at - 1 : 8])
+    days = np.r_[np.arange(8), 8 + 3650]
+    late, _ = run(rows(9, t_ns=T0_NS + days * DAY_NS, r0_rel=1.0, reasons=np.r_[np.zeros(8), 2], soh_std=0.01))
+    assert column(late, "soh_std")[8] < 0.9 * column(late, "soh_capacity_std")[8]
+
+
+@given(
+    st.floats(0.01, 0.2), st.floats(0.01, 0.2), st.floats(0.0, 0.99), st.floats(0.6, 1.0), st.floats(0.6, 1.0)
+)  # fmt: skip
+def test_two_estimates_that_share_an_error_join_as_gauss_and_markov_say(
+    one_std: float, other_std: float, rho: float, one: float, other: float
+) -> None:
+    shared = rho * min(one_std, other_std) ** 2
+    cov = np.array([[one_std**2, shared], [shared, other_std**2]])
+    weights = np.linalg.solve(cov, np.ones(2))
+    best, var = kernel._fused(one, one_std**2, other, other_std, shared)
+    assert var == pytest.approx(1.0 / weights.sum())
+    assert best == pytest.approx(weights @ [one, other] / weights.sum())
+    assert kernel._fused(one, one_std**2, np.nan, other_std, shared) == (one, one_std**2)
+
+
 def test_a_model_pulls_as_hard_as_it_is_sure() -> None:
     alone, sure, unsure = (run(rows(5, model=m, model_std=s))[0] for m, s in ((np.nan, 1), (0.75, 0.01), (0.75, 0.3)))
     at = [column(x, "soh")[-1] for x in (alone, sure, unsure)]
@@ -216,8 +242,7 @@ def test_on_a_plateau_charges_that_say_the_same_make_nothing_surer_and_the_newes
     state = kernel.HealthState.empty(1, 0, 0)
     got = kernel.follow(cfg, state, rows(40, soh=0.82, soh_std=0.03))
     at = [column(got, name) for name in ("soh_capacity", "soh_capacity_std")]
-    var = (0.03 * cfg.scale) ** 2
-    gain = cfg.prior_std**2 / (cfg.prior_std**2 + var)
+    gain = cfg.prior_std**2 / (cfg.prior_std**2 + 0.03**2)
     assert at[0] == pytest.approx(cfg.prior + gain * (0.82 - cfg.prior))
     assert at[1][-1] == pytest.approx(at[1][0])
     better = kernel.follow(cfg, state, rows(1, soh=0.8, soh_std=0.001, t_ns=T0_NS + 41 * DAY_NS))
