@@ -41,6 +41,8 @@ from sinks import ducklake
 from sinks.lake import LakeSink, publish_pending
 
 _PUBLISH_BYTES = 8 << 20  # sorting what goes into the lake takes several times as much
+# What waits in a reader, fetched ahead: megabytes are seconds of work, and there are as many as readers.
+_QUEUE = {"queued.min.messages": 1_000, "queued.max.messages.kbytes": 4_096}
 _TABLES = (*PROGNOSTICS, "incidents", "dead_letters")
 
 
@@ -155,7 +157,7 @@ def _source(settings: PrognosticsSettings, seen: Observer) -> Source[Item]:
     packs = only(source.models)
     return KafkaSource(
         Input(
-            client=kafka.client(),
+            client={**_QUEUE, **kafka.client()},
             topics=(kafka.topics()["sessions"].name,),
             group=f"{kafka.group}-prognostics",
             readers=source.readers,
