@@ -343,11 +343,15 @@ SHORT = ("alternating_kills", "leader_killed", "all_brokers_killed", "worker_sto
 def known_bad(suite: Suite) -> tuple[Run, Account]:
     """Two sinks with a mistake each, killed twice: the account must show what is lost and what is repeated."""
     run = suite.run("known-bad", module="tests.chaos.mistakes")
-    feeder = suite.feeder(run, feed(poison=True), 6)
+    feeder = suite.feeder(run, feed(poison=True), 24)
     for epoch_s in EPOCHS_S[::-1]:  # what the long epoch delivers is made again in short ones
+        feeder.pause()  # a process that is slow to start must leave frames for the next one
         run.start(0, epoch_s)
-        run.until(lambda: run.ticking() and _decoded(run) > ENOUGH, "ticks reach the sinks, and frames")
+        run.until(run.ticking, "ticks reach the sinks")
+        feeder.go()
+        run.until(lambda: _decoded(run) > ENOUGH, "frames are read")
         run.kill()
+    feeder.hurry()
     feeder.wait(60)
     run.start(0, EPOCHS_S[1])
     run.until(run.durable, "every message is durable")

@@ -185,8 +185,12 @@ class Feeder:
         assert not self._failed, self._failed[0]
 
     def pause(self) -> None:
-        """Hold on until told to hurry."""
+        """Hold on until told to go on, or to hurry."""
         self._going.clear()
+
+    def go(self) -> None:
+        """Send on as before a pause."""
+        self._going.set()
 
     def hurry(self) -> None:
         """Send the rest at once."""
@@ -212,7 +216,9 @@ class Feeder:
             producer.poll(0)
             if not self._going.is_set():
                 producer.flush()
+                paused = time.monotonic()
                 self._going.wait()
+                began += time.monotonic() - paused
             pause = began + self.seconds * at / longest - time.monotonic()
             if self._stopped.wait(max(0.0, pause) if pause > 0.005 else 0.0):
                 return
