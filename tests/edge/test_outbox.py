@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -126,16 +127,16 @@ def test_a_cut_at_any_byte_loses_only_what_was_not_synced(tmp_path: Path) -> Non
     for cut in range(len(data) + 1):
         after = copy(tmp_path / "box", tmp_path / "after")
         (after / last.name).write_bytes(data[:cut])
-        box = Outbox(after, "P1", SMALL)
-        found = {k: r for k, r in everything(box).items() if r.kind != DROPPED}
-        assert found.items() <= want.items(), cut
-        if cut >= synced:
-            assert set(ids) - found.keys() <= {"id-30", "id-31"}, cut
-        if cut % 7:
-            continue
-        assert put(box, FRAMES, 99)
-        box.close()
-        more = {k: r for k, r in everything(Outbox(after, "P1", SMALL)).items() if r.kind != DROPPED}
+        with closing(Outbox(after, "P1", SMALL)) as box:
+            found = {k: r for k, r in everything(box).items() if r.kind != DROPPED}
+            assert found.items() <= want.items(), cut
+            if cut >= synced:
+                assert set(ids) - found.keys() <= {"id-30", "id-31"}, cut
+            if cut % 7:
+                continue
+            assert put(box, FRAMES, 99)
+        with closing(Outbox(after, "P1", SMALL)) as box:
+            more = {k: r for k, r in everything(box).items() if r.kind != DROPPED}
         assert more.keys() == found.keys() | {"id-99"}, cut
 
 
@@ -147,16 +148,16 @@ def test_a_flipped_bit_costs_one_record_and_is_never_delivered(tmp_path: Path) -
         flipped = bytearray(data)
         flipped[at] ^= 1 << at % 8
         (after / last.name).write_bytes(flipped)
-        box = Outbox(after, "P1", SMALL)
-        notes = notes_in(box)
-        found = {k: r for k, r in everything(box).items() if r.kind != DROPPED}
+        with closing(Outbox(after, "P1", SMALL)) as box:
+            notes = notes_in(box)
+            found = {k: r for k, r in everything(box).items() if r.kind != DROPPED}
         # a flip in the list of what was delivered brings those back; they have the same ids
         assert all(r == want[k] for k, r in found.items() if k in want), at
         assert len(want.keys() - found.keys()) <= 1, at
         assert [n["why"] for n in notes] == [DAMAGED], at
         if at % 7 == 0:
-            box.close()
-            assert len(notes_in(Outbox(after, "P1", SMALL))) == 1, at  # and it is noted once
+            with closing(Outbox(after, "P1", SMALL)) as box:
+                assert len(notes_in(box)) == 1, at  # and it is noted once
 
 
 def test_what_rots_while_it_waits_is_noted_and_never_delivered(tmp_path: Path) -> None:
