@@ -90,9 +90,7 @@ class Score:
     """What came of one case."""
 
     delay_h: NDArray[np.float64]  # by vehicle in which the fault showed; inf where it was not found
-    since_h: NDArray[
-        np.float64
-    ]  # by vehicle in which it was found: since when, as its incident has it at last, − truth
+    since_h: NDArray[np.float64]  # by vehicle in which it was found: what its incident has for it at last, − truth
     unobservable: int  # vehicles in which it showed in a probe, and could not be known
     threshold_h: NDArray[np.float64]  # the same by fixed thresholds
     first: dict[str, int]  # of those found, by kind that the incident had at first

@@ -15,9 +15,9 @@ from flows.accuracy.told import judged
 from replay.simulate.fleet import FleetConfig, simulate, true_soh, vehicle_id
 from sinks import ducklake
 
-FLEETS = (
-    ("lfp", FleetConfig(100, 28 * 24.0, 30.0, ("generic-lfp@24c4t60ah",), first=100, seed=11)),
-    ("nmc", FleetConfig(100, 28 * 24.0, 30.0, ("generic-nmc@24c4t60ah",), first=100, seed=11)),
+FLEETS = tuple(
+    (name, FleetConfig(100, 28 * 24.0, 30.0, (f"generic-{name}@24c4t60ah",), first=100, seed=11))
+    for name in ("lfp", "nmc")
 )
 _ROWS = "SELECT vehicle_id, soh, soh_low, soh_high FROM health WHERE accepted > 0 ORDER BY t_ns"
 
